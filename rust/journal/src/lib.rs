@@ -1,0 +1,1 @@
+//! The journal: pre-allocated segments, group commit, recovery.

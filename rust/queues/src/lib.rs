@@ -1,0 +1,1 @@
+//! Lock-free FIFO and priority structures, and message groups.
