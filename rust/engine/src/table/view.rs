@@ -6,13 +6,13 @@
 use super::{BYTES_MAX, DEPTH_MAX, Table, TableError, VALUES_MAX, Value};
 
 /// A table over encoded bytes (its fields, without the length before them).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableView<'a> {
     bytes: &'a [u8],
 }
 
 /// An array over encoded bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArrayView<'a> {
     bytes: &'a [u8],
 }
