@@ -1,1 +1,4 @@
 //! Lock-free FIFO and priority structures, and message groups.
+
+pub mod groups;
+mod position_bitmap;
