@@ -1,0 +1,579 @@
+//! One slot: an element and its state in one atomic word. Every transition of the state machine lives here.
+//!
+//! ```text
+//!            publish            lease                settle
+//!   EMPTY ─────────────► READY ────────► LEASED ─────────────────► SETTLED
+//!     │                  │   │             │  ▲                      ▲  ▲
+//!     │ discard   remove │   │ pop         │  │ lease_returned       │  │
+//!     ▼                  ▼   └─────────────┼──┼──────────────────────┘  │
+//!   REMOVED ◄────────────┘         requeue ▼  │                         │
+//!     │                                  RETURNED ──────────────────────┤
+//!     └─────────────────────────────────────────── acknowledge_removed ─┘ settle_returned
+//! ```
+//!
+//! `READY` waits ahead of the queue's head, `RETURNED` behind it (it was requeued and is listed in the `returned`
+//! table). `REMOVED` is a tombstone: the element is gone but the head has not passed the slot yet; only the consumer
+//! that passes it makes it `SETTLED`. Thus each slot is settled by exactly one thread, and that thread's right to
+//! touch the segment ends with that transition.
+//!
+//! | state    | who may leave it                                                        |
+//! |----------|-------------------------------------------------------------------------|
+//! | EMPTY    | the publisher whose claim holds the position                            |
+//! | READY    | the consumer that claimed the position; `remove`, under the directory lock |
+//! | RETURNED | holders of the lock on `returned`                                       |
+//! | LEASED   | the holder of the one lease                                             |
+//! | REMOVED  | the consumer that claimed the position                                  |
+//!
+//! Flags beside the state, kept by every transition but the one to `SETTLED`:
+//! - `PINNED`: an inspector reads the element. Whoever wants to move it out waits.
+//! - `INSPECTED`: was pinned once. Moving an element out reads its bytes *before* the exchange that makes them ours; an
+//!   inspector may change bytes of a `T` with interior mutability in between, but then this flag (set for ever)
+//!   makes the exchange fail, and the second attempt takes the slower road over `OWNED`.
+//! - `OWNED`: the element is being moved out; no more pins.
+//! - `BATON`: the sweep of a finished segment stopped here; whoever settles this slot continues it.
+//! - `ABANDONED`: the lease was dropped without settle or requeue. `ORPHAN`: the queue was dropped. The second of
+//!   the two to arrive drops the element.
+//! - `ORPHAN_BATON`: as `BATON`, for the sweep that a dropped queue begins anew.
+
+use crate::sync::{AtomicU64, Backoff, Ordering, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+const EMPTY: u64 = 0;
+const READY: u64 = 1;
+const RETURNED: u64 = 2;
+const LEASED: u64 = 3;
+const REMOVED: u64 = 4;
+const SETTLED: u64 = 5;
+const STATE_MASK: u64 = 0b111;
+
+const PINNED: u64 = 1 << 3;
+const INSPECTED: u64 = 1 << 4;
+const OWNED: u64 = 1 << 5;
+const BATON: u64 = 1 << 6;
+const ABANDONED: u64 = 1 << 7;
+const ORPHAN: u64 = 1 << 8;
+const ORPHAN_BATON: u64 = 1 << 9;
+
+const NOTE_SHIFT: u32 = 32;
+
+/// What an inspector may learn of an element's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// Waiting to be taken, at the head or behind it.
+    Ready,
+    /// Held by a [`Lease`](crate::Lease).
+    Leased,
+}
+
+/// A loaded copy of a slot's word: `note` in bits 63..32, flags in 9..3, state in 2..0.
+#[derive(Clone, Copy)]
+struct Word(u64);
+
+impl Word {
+    #[inline]
+    fn state(self) -> u64 {
+        self.0 & STATE_MASK
+    }
+
+    #[inline]
+    fn has(self, flags: u64) -> bool {
+        self.0 & flags != 0
+    }
+
+    #[inline]
+    fn note(self) -> u32 {
+        (self.0 >> NOTE_SHIFT) as u32
+    }
+
+    #[inline]
+    fn with_state(self, state: u64) -> u64 {
+        (self.0 & !STATE_MASK) | state
+    }
+
+    #[inline]
+    fn with_state_and_note(self, state: u64, note: u32) -> u64 {
+        (self.with_state(state) & u64::from(u32::MAX)) | (u64::from(note) << NOTE_SHIFT)
+    }
+
+    #[inline]
+    fn duty(self) -> Duty {
+        if !self.has(BATON | ORPHAN) {
+            Duty::None
+        } else if !self.has(ORPHAN) {
+            Duty::Sweep
+        } else if self.has(ORPHAN_BATON) {
+            Duty::SweepOrphan
+        } else {
+            Duty::None
+        }
+    }
+}
+
+/// What the thread that settled a slot owes to the slot's segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Duty {
+    /// Nothing; the segment may be gone already.
+    None,
+    /// The baton of the sweep is ours: the segment lives until we pass it on.
+    Sweep,
+    /// As `Sweep`, and the queue is gone: the last one frees the segment.
+    SweepOrphan,
+}
+
+/// What a consumer found in a slot whose position it claimed.
+pub(crate) enum Popped<T> {
+    Value(T, u32, Duty),
+    Removed(Duty),
+}
+
+/// What the sweep found in a slot.
+pub(crate) enum Swept {
+    /// Settled: go on.
+    Settled,
+    /// Not settled: the baton stays here and the segment is not ours any more.
+    BatonLeft,
+    /// Claimed but not filled. Its publisher stores its word blindly, so no baton may be put down here.
+    Unfilled,
+}
+
+pub(crate) struct Slot<T> {
+    /// State, flags and note; see the head of the file for who writes it.
+    word: AtomicU64,
+    /// Initialised in READY, RETURNED and LEASED.
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+impl<T> Slot<T> {
+    #[cfg(wherry_loom)]
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(EMPTY),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// EMPTY → READY.
+    ///
+    /// # Safety
+    /// The caller's claim holds this slot and has not published or discarded it.
+    #[inline]
+    pub(crate) unsafe fn publish(&self, value: T, note: u32) {
+        // SAFETY: nobody reads the value before the word leaves EMPTY, and only the claim's owner writes it.
+        self.value.with_mut(|cell| unsafe { (*cell).write(value) });
+        // Release: pairs with the Acquire load of every reader of the word, which then sees the value.
+        self.word
+            .store(READY | (u64::from(note) << NOTE_SHIFT), Ordering::Release);
+    }
+
+    /// EMPTY → REMOVED.
+    ///
+    /// # Safety
+    /// As [`Slot::publish`].
+    pub(crate) unsafe fn discard(&self) {
+        // Release: pairs with the consumer's Acquire in `filled`, so that the segment's memory is reused after us.
+        self.word.store(REMOVED, Ordering::Release);
+    }
+
+    /// The word once it is not EMPTY: waits for the publisher.
+    #[inline]
+    fn filled(&self) -> Word {
+        // Acquire: pairs with the Release in `publish` and `discard`.
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.state() == EMPTY {
+            self.filled_later()
+        } else {
+            word
+        }
+    }
+
+    #[cold]
+    fn filled_later(&self) -> Word {
+        let mut backoff = Backoff::new();
+        loop {
+            backoff.snooze();
+            // Acquire: as in `filled`.
+            let word = Word(self.word.load(Ordering::Acquire));
+            if word.state() != EMPTY {
+                return word;
+            }
+        }
+    }
+
+    /// READY → LEASED (its note), or REMOVED → SETTLED (the duty). Waits for an unfilled slot.
+    ///
+    /// # Safety
+    /// The caller has claimed the slot's position at the head, and calls this or `pop` once.
+    #[inline]
+    pub(crate) unsafe fn lease(&self) -> Result<u32, Duty> {
+        let mut word = self.filled();
+        while word.state() == READY {
+            // Acquire on failure: a REMOVED seen here is acknowledged below. AcqRel on success keeps the chain
+            // publish → settle → sweep whole for a reader that knows only this word.
+            match self.word.compare_exchange_weak(
+                word.0,
+                word.with_state(LEASED),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(word.note()),
+                Err(current) => word = Word(current),
+            }
+        }
+        Err(self.acknowledge_removed())
+    }
+
+    /// READY → SETTLED with the element, or REMOVED → SETTLED. Waits for an unfilled slot and for an inspector.
+    ///
+    /// # Safety
+    /// As [`Slot::lease`].
+    #[inline]
+    pub(crate) unsafe fn pop(&self) -> Popped<T> {
+        let mut word = self.filled();
+        while word.state() == READY {
+            if word.has(INSPECTED) {
+                // SAFETY: the caller's promise is passed on.
+                return match unsafe { self.lease() } {
+                    Ok(note) => {
+                        // SAFETY: leased just now, by us.
+                        let (value, duty) = unsafe { self.settle() };
+                        Popped::Value(value, note, duty)
+                    }
+                    Err(duty) => Popped::Removed(duty),
+                };
+            }
+            let value = self.copy_value();
+            // AcqRel: Release pairs with the Acquire of the sweep, which frees the segment after our read of the
+            // value; Acquire takes over what an earlier holder of the baton has seen.
+            match self.word.compare_exchange_weak(
+                word.0,
+                SETTLED,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => {
+                    // SAFETY: published (READY), and the exchange made it ours alone; the word was never pinned, so
+                    // the bytes are those of the moment of the exchange.
+                    let value = unsafe { value.assume_init() };
+                    return Popped::Value(value, word.note(), word.duty());
+                }
+                Err(current) => word = Word(current),
+            }
+        }
+        Popped::Removed(self.acknowledge_removed())
+    }
+
+    /// REMOVED → SETTLED: the head passes a tombstone.
+    #[cold]
+    fn acknowledge_removed(&self) -> Duty {
+        // AcqRel: as the exchange in `pop`.
+        let word = Word(self.word.swap(SETTLED, Ordering::AcqRel));
+        debug_assert_eq!(word.state(), REMOVED);
+        word.duty()
+    }
+
+    /// A copy of the element's bytes, which becomes the element if the exchange that follows succeeds.
+    #[inline]
+    fn copy_value(&self) -> MaybeUninit<T> {
+        // SAFETY: the cell is initialised or not, `MaybeUninit` holds either. Volatile, because a first inspector of a `T`
+        // with interior mutability may write to it at the same time; such a copy is thrown away (see INSPECTED).
+        self.value.with(|cell| unsafe { ptr::read_volatile(cell) })
+    }
+
+    /// LEASED → SETTLED with the element. Waits for an inspector.
+    ///
+    /// # Safety
+    /// The caller holds the slot's lease, and gives it up.
+    #[inline]
+    pub(crate) unsafe fn settle(&self) -> (T, Duty) {
+        // Relaxed: the lease reached us from the thread that acquired the word.
+        let mut word = Word(self.word.load(Ordering::Relaxed));
+        loop {
+            debug_assert_eq!(word.state(), LEASED);
+            if word.has(INSPECTED) {
+                // SAFETY: the caller's promise is passed on.
+                return unsafe { self.settle_inspected() };
+            }
+            let value = self.copy_value();
+            // AcqRel: as the exchange in `pop`. Relaxed on failure: the loop looks at the flags only.
+            match self.word.compare_exchange_weak(
+                word.0,
+                SETTLED,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                // SAFETY: initialised while LEASED; ours by the lease; never pinned.
+                Ok(_) => return (unsafe { value.assume_init() }, word.duty()),
+                Err(current) => word = Word(current),
+            }
+        }
+    }
+
+    /// The road of `settle` for a slot that was pinned at least once: shuts inspectors out before reading.
+    #[cold]
+    unsafe fn settle_inspected(&self) -> (T, Duty) {
+        let mut backoff = Backoff::new();
+        loop {
+            // Relaxed: the exchange below acquires.
+            let word = Word(self.word.load(Ordering::Relaxed));
+            if word.has(PINNED) {
+                backoff.snooze();
+                continue;
+            }
+            // Acquire: pairs with the Release of `unpin`; the inspector is done before we read.
+            if self
+                .word
+                .compare_exchange_weak(word.0, word.0 | OWNED, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
+                break;
+            }
+        }
+        let value = self.copy_value();
+        // AcqRel: as the exchange in `pop`.
+        let word = Word(self.word.swap(SETTLED, Ordering::AcqRel));
+        // SAFETY: initialised while LEASED; ours by the lease; OWNED keeps inspectors out.
+        (unsafe { value.assume_init() }, word.duty())
+    }
+
+    /// LEASED → RETURNED with a new note.
+    ///
+    /// # Safety
+    /// The caller holds the slot's lease and the lock on `returned`, and lists the slot there before unlocking.
+    pub(crate) unsafe fn requeue(&self, note: u32) {
+        self.exchange_flags_kept(LEASED, |word| word.with_state_and_note(RETURNED, note));
+    }
+
+    /// RETURNED → LEASED; gives the note.
+    ///
+    /// # Safety
+    /// The caller holds the lock on `returned` and takes the slot off the list.
+    pub(crate) unsafe fn lease_returned(&self) -> u32 {
+        self.exchange_flags_kept(RETURNED, |word| word.with_state(LEASED))
+            .note()
+    }
+
+    fn exchange_flags_kept(&self, from: u64, to: impl Fn(Word) -> u64) -> Word {
+        // Relaxed: nobody but the caller leaves this state, so only flags can change; the lock orders the rest.
+        let mut word = Word(self.word.load(Ordering::Relaxed));
+        loop {
+            debug_assert_eq!(word.state(), from);
+            // AcqRel: keeps the chain publish → settle → sweep whole, as in `lease`.
+            match self.word.compare_exchange_weak(
+                word.0,
+                to(word),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return word,
+                Err(current) => word = Word(current),
+            }
+        }
+    }
+
+    /// What `remove` finds: an element that waits at or ahead of the head leaves (READY → REMOVED).
+    ///
+    /// # Safety
+    /// The caller holds the directory lock, which keeps the segment alive and inspectors out.
+    pub(crate) unsafe fn remove(&self) -> Removal<T> {
+        // Acquire: pairs with the Release in `publish`.
+        let mut word = Word(self.word.load(Ordering::Acquire));
+        loop {
+            match word.state() {
+                READY => {}
+                RETURNED => return Removal::IsReturned,
+                _ => return Removal::NotReady,
+            }
+            let value = self.copy_value();
+            // AcqRel: Release pairs with the acknowledging consumer, so that our read precedes the segment's end.
+            match self.word.compare_exchange_weak(
+                word.0,
+                word.with_state(REMOVED),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                // SAFETY: published, and the exchange made it ours alone; the directory lock keeps inspectors out.
+                Ok(_) => return Removal::Removed(unsafe { value.assume_init() }, word.note()),
+                Err(current) => word = Word(current),
+            }
+        }
+    }
+
+    /// RETURNED → SETTLED with the element, if it is (still) RETURNED.
+    ///
+    /// # Safety
+    /// The caller holds the directory lock and the lock on `returned`, and takes the slot off the list.
+    pub(crate) unsafe fn settle_returned(&self) -> Option<(T, u32, Duty)> {
+        // Acquire: pairs with the Release of the requeue.
+        if Word(self.word.load(Ordering::Acquire)).state() != RETURNED {
+            return None;
+        }
+        let value = self.copy_value();
+        // AcqRel: as the exchange in `pop`.
+        let word = Word(self.word.swap(SETTLED, Ordering::AcqRel));
+        // SAFETY: initialised while RETURNED, which only holders of the lock leave.
+        Some((unsafe { value.assume_init() }, word.note(), word.duty()))
+    }
+
+    /// Pins a READY, RETURNED or LEASED slot; `None` for any other.
+    ///
+    /// # Safety
+    /// The caller holds the directory lock as long as it keeps the pin.
+    pub(crate) unsafe fn pin(&self, wanted: impl Fn(SlotState) -> bool) -> Option<Pin<'_, T>> {
+        // Acquire: pairs with the Release in `publish`.
+        let mut word = Word(self.word.load(Ordering::Acquire));
+        loop {
+            let state = match word.state() {
+                READY | RETURNED => SlotState::Ready,
+                LEASED if !word.has(OWNED) => SlotState::Leased,
+                _ => return None,
+            };
+            if !wanted(state) {
+                return None;
+            }
+            let pinned = word.0 | PINNED | INSPECTED;
+            // Acquire, also on failure: as the load.
+            match self.word.compare_exchange_weak(
+                word.0,
+                pinned,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => {
+                    return Some(Pin {
+                        slot: self,
+                        state,
+                        note: word.note(),
+                    });
+                }
+                Err(current) => word = Word(current),
+            }
+        }
+    }
+
+    /// Whether the position is free of an element for good: settled, or a tombstone.
+    pub(crate) fn is_finished(&self) -> bool {
+        // Relaxed: a look only.
+        matches!(
+            Word(self.word.load(Ordering::Relaxed)).state(),
+            SETTLED | REMOVED
+        )
+    }
+
+    /// One step of the sweep: puts the baton down unless the slot is settled.
+    ///
+    /// # Safety
+    /// The caller holds the baton of the slot's segment.
+    #[inline]
+    pub(crate) unsafe fn sweep(&self) -> Swept {
+        // Acquire: pairs with the Release of whoever settled the slot; the segment is freed after that.
+        match Word(self.word.load(Ordering::Acquire)).state() {
+            SETTLED => Swept::Settled,
+            EMPTY => Swept::Unfilled,
+            _ => {
+                // AcqRel: Release hands what we have seen settled to the next holder; Acquire as above.
+                let before = Word(self.word.fetch_or(BATON, Ordering::AcqRel));
+                if before.state() == SETTLED {
+                    Swept::Settled
+                } else {
+                    Swept::BatonLeft
+                }
+            }
+        }
+    }
+
+    /// The lease goes out of scope unsettled. If the queue went first, drops the element and tells the duty.
+    ///
+    /// # Safety
+    /// The caller holds the slot's lease, and gives it up.
+    pub(crate) unsafe fn abandon(&self) -> Duty {
+        // AcqRel: pairs with the same in `orphan`; the second of the two sees the first.
+        let before = Word(self.word.fetch_or(ABANDONED, Ordering::AcqRel));
+        if !before.has(ORPHAN) {
+            return Duty::None;
+        }
+        // SAFETY: LEASED, and queue and lease are both gone but for us.
+        unsafe { self.drop_value() };
+        // AcqRel: as the exchange in `pop`.
+        Word(self.word.swap(SETTLED, Ordering::AcqRel)).duty()
+    }
+
+    /// The queue is being dropped: drops the element unless a lease holds it.
+    ///
+    /// # Safety
+    /// No thread uses the queue any more; leases may. Called once.
+    pub(crate) unsafe fn orphan(&self) {
+        // AcqRel: pairs with the same in `abandon`, and with the Release of every earlier transition.
+        let before = Word(self.word.fetch_or(ORPHAN, Ordering::AcqRel));
+        let ours = match before.state() {
+            READY | RETURNED => true,
+            LEASED => before.has(ABANDONED),
+            _ => false,
+        };
+        if ours {
+            // Relaxed: nobody else reaches this slot any more.
+            self.word.store(SETTLED, Ordering::Relaxed);
+            // SAFETY: initialised, and queue and lease are both gone but for us.
+            unsafe { self.drop_value() };
+        }
+    }
+
+    /// One step of the sweep of a dropped queue's segment: `true` if a lease holds this slot and got the baton.
+    ///
+    /// # Safety
+    /// `orphan` ran on all slots, and the caller is the segment's only sweeper.
+    pub(crate) unsafe fn sweep_orphan(&self) -> bool {
+        // Acquire: pairs with the Release of whoever settled the slot; the segment is freed after that.
+        if Word(self.word.load(Ordering::Acquire)).state() != LEASED {
+            return false;
+        }
+        // AcqRel: as in `sweep`.
+        Word(self.word.fetch_or(ORPHAN_BATON, Ordering::AcqRel)).state() == LEASED
+    }
+
+    unsafe fn drop_value(&self) {
+        // SAFETY: initialised, and nobody else can reach it, by the caller's promise.
+        self.value
+            .with_mut(|cell| unsafe { (*cell).assume_init_drop() });
+    }
+
+    /// The element.
+    ///
+    /// # Safety
+    /// The caller holds the slot's lease or a pin for as long as it uses the reference.
+    #[inline]
+    pub(crate) unsafe fn value(&self) -> &T {
+        // SAFETY: initialised in all states that can be leased or pinned; not written while the lease or pin lasts.
+        self.value.with(|cell| unsafe { (*cell).assume_init_ref() })
+    }
+}
+
+/// The outcome of [`Slot::remove`].
+pub(crate) enum Removal<T> {
+    Removed(T, u32),
+    /// Requeued: the caller needs the lock on `returned` as well.
+    IsReturned,
+    NotReady,
+}
+
+/// A pinned slot; unpins on drop, also when the inspector panics.
+pub(crate) struct Pin<'a, T> {
+    slot: &'a Slot<T>,
+    pub(crate) state: SlotState,
+    pub(crate) note: u32,
+}
+
+impl<T> Pin<'_, T> {
+    pub(crate) fn value(&self) -> &T {
+        // SAFETY: pinned.
+        unsafe { self.slot.value() }
+    }
+}
+
+impl<T> Drop for Pin<'_, T> {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire in `settle_inspected`; our reads precede the element's end.
+        self.slot.word.fetch_and(!PINNED, Ordering::Release);
+    }
+}
