@@ -1,0 +1,3 @@
+//! Group commit against the disk, beside a raw floor in the same run.
+
+fn main() {}

@@ -1,0 +1,607 @@
+//! The journal as its users see it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::address::{Address, SegmentNumber, Ticket, address, offset_of, segment_of};
+use crate::committer::{Active, Committer, first_address};
+use crate::disk::Disk;
+use crate::errors::{AppendError, OpenError, Poisoned, ReadError};
+use crate::files::{Files, PrepareError, Prepared};
+use crate::format::{
+    KIND_RETIRE, RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordHeader, SegmentHeader, record_room,
+};
+use crate::options::{Class, OnCorruption, Options};
+use crate::recovery::{self, Recovered, Report, io};
+use crate::reservation::Reservation;
+use crate::segments::Table;
+use crate::shared::{CLOSED, CLOSING, DISK_FULL, POISONED, Shared};
+use crate::stage::{Claim, Refusal, Room, Stage};
+use crate::staging::Staging;
+use crate::sync::Ordering;
+use crate::testing_hooks::Sabotage;
+use crate::view::View;
+use crate::{Observer, Replay, Statistics};
+
+/// An open journal: append, wait, read, retire. All methods may be called from any thread; none waits for the disk but those
+/// called `wait_*`, `scan` and `close`, and `read` when the page is not in memory.
+pub struct Journal {
+    shared: Arc<Shared>,
+    report: Report,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    /// The directory's lock; taken when the journal is closed.
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    /// Orders `retire` calls: the segment that is next.
+    retired: Mutex<SegmentNumber>,
+}
+
+impl Journal {
+    /// Opens the journal in a directory, or makes one, and replays its records in the order of their addresses.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        replay: &mut dyn Replay,
+    ) -> Result<Arc<Journal>, OpenError> {
+        Self::open_with(disk, options, replay, Sabotage::default())
+    }
+
+    pub(crate) fn open_with(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        replay: &mut dyn Replay,
+        sabotage: Sabotage,
+    ) -> Result<Arc<Journal>, OpenError> {
+        let opening = prepare_open(&disk, options, replay, sabotage)?;
+        let Opening {
+            lock,
+            options,
+            journal,
+            files,
+            table,
+            active,
+            spare,
+            report,
+        } = opening;
+        let start = first_address(&active);
+        let stage = Stage::new(
+            start,
+            active.header.seed(),
+            active.header.capacity,
+            Arc::clone(&active.staging),
+            options.staging_bytes_max as u64,
+        );
+        let oldest = table.oldest();
+        let shared = Arc::new(Shared::new(
+            stage, table, disk, journal, options, sabotage, start,
+        ));
+        let mut committer = Committer::new(Arc::clone(&shared), files, active);
+        if let Some(spare) = spare {
+            committer
+                .adopt(spare)
+                .map_err(io("making a staging buffer"))?;
+        }
+        let thread = std::thread::Builder::new()
+            .name("wherry-journal".into())
+            .spawn(move || committer.run())
+            .map_err(io("starting the committer"))?;
+        Ok(Arc::new(Journal {
+            shared,
+            report,
+            committer: Mutex::new(Some(thread)),
+            lock: Mutex::new(Some(lock)),
+            retired: Mutex::new(oldest),
+        }))
+    }
+
+    /// What opening found.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Takes room for records with these payload sizes, in one piece and in order. Never waits.
+    pub fn reserve<'a>(
+        &'a self,
+        payload_bytes: &'a [usize],
+        class: Class,
+    ) -> Result<Reservation<'a>, AppendError> {
+        let bytes_max = u64::from(self.shared.options.record_bytes_max);
+        let mut bytes: u64 = 0;
+        for &payload in payload_bytes {
+            let payload = u64::try_from(payload)
+                .unwrap_or(u64::MAX)
+                .min(u64::from(u32::MAX));
+            bytes += (payload + u64::from(RECORD_HEADER_BYTES)).next_multiple_of(8);
+            if bytes > bytes_max {
+                return Err(AppendError::TooLarge { bytes, bytes_max });
+            }
+        }
+        let room = match class {
+            Class::Publish => Room::Publish,
+            Class::Settle => Room::Settle,
+        };
+        let claim = self.claim(bytes as u32, room)?;
+        Ok(Reservation::new(
+            &self.shared,
+            payload_bytes,
+            claim,
+            bytes as u32,
+        ))
+    }
+
+    /// Appends one record: the address of its payload, and when it is durable.
+    pub fn append(
+        &self,
+        kind: u8,
+        payload: &[u8],
+        class: Class,
+    ) -> Result<(Address, Ticket), AppendError> {
+        let sizes = [payload.len()];
+        let mut reservation = self.reserve(&sizes, class)?;
+        let (at, buffer) = reservation.next(kind);
+        buffer.copy_from_slice(payload);
+        Ok((at, reservation.finish()))
+    }
+
+    fn claim(&self, bytes: u32, room: Room) -> Result<Claim, AppendError> {
+        let shared = &*self.shared;
+        // Relaxed: the flags' meanings are fetched again with Acquire when one is set.
+        if shared.flags.load(Ordering::Relaxed) != 0 {
+            self.admit(room)?;
+        }
+        if bytes == 0 {
+            return Err(AppendError::TooLarge {
+                bytes: 0,
+                bytes_max: 0,
+            });
+        }
+        if let Ok(claim) = shared.stage.claim(bytes, room) {
+            return Ok(claim);
+        }
+        // The slow path: say that we starve, then look once more, so that the committer cannot make room unseen.
+        shared.stage.starve();
+        match shared.stage.claim(bytes, room) {
+            Ok(claim) => return Ok(claim),
+            Err(Refusal::StagingFull) => shared.bell.ring(),
+            Err(Refusal::NoSegment) => {
+                self.admit(room)?;
+                if shared.flag(DISK_FULL) {
+                    return Err(AppendError::DiskFull);
+                }
+                shared.call_committer();
+            }
+            Err(Refusal::NeedsBigSegment) => {
+                if shared.wanted_refused.swap(false, Ordering::AcqRel) {
+                    return Err(AppendError::DiskFull);
+                }
+                shared.wanted_bytes.fetch_max(bytes, Ordering::AcqRel);
+                shared.call_committer();
+            }
+        }
+        Err(AppendError::Busy)
+    }
+
+    /// Turns flags into errors.
+    fn admit(&self, room: Room) -> Result<(), AppendError> {
+        let shared = &*self.shared;
+        if shared.flag(POISONED) {
+            return Err(AppendError::Poisoned(
+                shared.poisoned().expect("the flag is raised after").clone(),
+            ));
+        }
+        if shared.flag(CLOSING | CLOSED) {
+            return Err(AppendError::Closed);
+        }
+        if shared.flag(DISK_FULL) && room == Room::Publish {
+            return Err(AppendError::DiskFull);
+        }
+        Ok(())
+    }
+
+    /// The watermark: a record is durable (see [`Durability`](crate::Durability)) when this has reached its ticket.
+    pub fn durable(&self) -> Ticket {
+        self.shared.durable()
+    }
+
+    /// Blocks until a ticket is durable; false if the time is over or the journal closed before.
+    pub fn wait_durable(
+        &self,
+        ticket: Ticket,
+        timeout: Option<Duration>,
+    ) -> Result<bool, Poisoned> {
+        self.shared.wait_durable(ticket, timeout)
+    }
+
+    /// Blocks after [`AppendError::Busy`] until it is worth trying again; false if the time is over or the journal takes
+    /// nothing any more.
+    pub fn wait_space(&self, timeout: Option<Duration>) -> bool {
+        self.shared.wait_space(timeout)
+    }
+
+    /// Who hears of progress from now on. Replaces the one before.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        *self.shared.observer.write() = Some(observer);
+        self.shared.call_committer();
+    }
+
+    /// Bytes of the journal from a payload's address (or one inside a payload) on: to the end of the written part of the
+    /// segment, or to the end of the record if that is not written yet.
+    pub fn read(&self, at: Address) -> Result<View, ReadError> {
+        let shared = &*self.shared;
+        let (number, offset) = (segment_of(at), offset_of(at));
+        if offset < RECORDS_OFFSET {
+            return Err(ReadError::NotThere(at));
+        }
+        loop {
+            let written = shared.stage.written();
+            // After a failed write or sync the file may show anything: what was not durable then is read from memory.
+            let in_file = if shared.flag(POISONED) {
+                shared.stage.synced()
+            } else {
+                written
+            };
+            // Up to and including the end: there lies the payload of an empty record.
+            if at <= in_file {
+                let end = match shared.table.end_of(number) {
+                    Some(end) => end,
+                    None if segment_of(in_file) == number => offset_of(in_file),
+                    None => return Err(ReadError::NotThere(at)),
+                };
+                if offset > end {
+                    return Err(ReadError::NotThere(at));
+                }
+                let map = shared
+                    .table
+                    .map(number, &*shared.disk)
+                    .map_err(ReadError::Io)?;
+                let map = map.ok_or(ReadError::NotThere(at))?;
+                if map.bytes().len() < end as usize {
+                    return Err(ReadError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+                }
+                return Ok(View::mapped(map, offset as usize, end as usize));
+            }
+            if at > shared.stage.end() {
+                return Err(ReadError::NotThere(at));
+            }
+            // Not in the file yet. If the buffer is gone, the segment was written just now: look again.
+            let Some(staging) = shared.stage.buffer(number) else {
+                continue;
+            };
+            let mut start = if segment_of(in_file) == number {
+                offset_of(in_file)
+            } else {
+                RECORDS_OFFSET
+            };
+            loop {
+                let Some(length) = Stage::completed(&staging, start) else {
+                    return Err(ReadError::NotThere(at));
+                };
+                let end = start + length;
+                if offset <= end {
+                    if offset < start + RECORD_HEADER_BYTES {
+                        return Err(ReadError::NotThere(at));
+                    }
+                    // SAFETY: the record is complete, and we hold the buffer, so it is not cleared.
+                    return Ok(View::copied(unsafe { staging.range(offset, end - offset) }));
+                }
+                start = crate::format::align(end);
+            }
+        }
+    }
+
+    /// Counts `units` (bytes, best) at `at` that the caller wants kept. A hint for the policy; never waits.
+    pub fn retain(&self, at: Address, units: u32) {
+        self.shared.table.retain(at, units);
+    }
+
+    /// Takes back what [`retain`](Self::retain) counted.
+    pub fn release(&self, at: Address, units: u32) {
+        if self.shared.table.release(at, units) {
+            self.shared.call_committer();
+        }
+    }
+
+    /// The segment that the caller should empty now: append again what is live in it, wait until that is durable, then
+    /// [`retire`](Self::retire) it.
+    pub fn evacuation(&self) -> Option<SegmentNumber> {
+        let shared = &*self.shared;
+        let next = *self.retired.lock();
+        let oldest = shared
+            .table
+            .evacuation(shared.options.segment_bytes, shared.flag(DISK_FULL))?;
+        // Retired and on its way out already.
+        (oldest >= next).then_some(oldest)
+    }
+
+    /// Replays one sealed segment.
+    pub fn scan(&self, segment: SegmentNumber, replay: &mut dyn Replay) -> Result<(), ReadError> {
+        let shared = &*self.shared;
+        let not_there = ReadError::NotThere(address(segment, RECORDS_OFFSET));
+        let Some(capacity) = shared.table.capacity(segment) else {
+            return Err(not_there);
+        };
+        let Some(end) = shared.table.end_of(segment) else {
+            return Err(not_there);
+        };
+        let file = shared
+            .disk
+            .open(&crate::files::segment_name(segment))
+            .map_err(ReadError::Io)?;
+        let header = SegmentHeader {
+            journal: shared.journal,
+            number: segment,
+            capacity,
+        };
+        let skip_damage = shared.options.on_corruption == OnCorruption::SalvageReport;
+        recovery::scan_sealed(
+            &*file,
+            &header,
+            end,
+            shared.sabotage.skip_checksum,
+            skip_damage,
+            replay,
+        )
+    }
+
+    /// Lets go of the oldest segment, once all that has been appended so far is on stable storage (the caller's copies of
+    /// what was live must be among it). Returns at once; the file goes later. After a crash the segment may be replayed
+    /// again, before the copies.
+    pub fn retire(&self, segment: SegmentNumber) -> Result<(), AppendError> {
+        let shared = &*self.shared;
+        let mut next = self.retired.lock();
+        if segment != *next || segment >= shared.table.active() {
+            return Err(AppendError::NotRetirable(segment));
+        }
+        let active = shared.table.active();
+        let first_live = (segment + 1..active)
+            .find(|next| shared.table.capacity(*next).is_some())
+            .unwrap_or(active);
+        let payload = first_live.to_le_bytes();
+        let claim = self.claim(record_room(payload.len() as u32), Room::Internal)?;
+        let header = RecordHeader {
+            offset: claim.offset,
+            length: RECORD_HEADER_BYTES + payload.len() as u32,
+            kind: KIND_RETIRE,
+            durable: claim.durable,
+        };
+        let bytes = header.encode(claim.seed, &payload);
+        // SAFETY: the range is ours, and the length word is left out.
+        unsafe {
+            claim.staging().put(claim.offset + 4, &bytes[4..]);
+            claim
+                .staging()
+                .put(claim.offset + RECORD_HEADER_BYTES, &payload);
+        }
+        let end = address(
+            claim.segment,
+            claim.offset + record_room(payload.len() as u32),
+        );
+        claim.complete(claim.offset, header.length);
+        shared.retirements.lock().push_back((segment, end));
+        *next = first_live;
+        shared.call_committer();
+        Ok(())
+    }
+
+    /// Figures of this moment.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.statistics()
+    }
+
+    /// Takes nothing more, writes and syncs what is there, and lets the directory go. Waits for reservations that are open.
+    /// May be called again; dropping the journal does it too.
+    pub fn close(&self) -> Result<(), Poisoned> {
+        self.shared.raise(CLOSING, true);
+        self.shared.wake_all();
+        self.shared.bell.ring();
+        let mut committer = self.committer.lock();
+        if let Some(thread) = committer.take() {
+            // It catches its own panics.
+            let _ = thread.join();
+            self.lock.lock().take();
+        }
+        match self.shared.poisoned() {
+            Some(poisoned) => Err(poisoned.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `close`.
+        let _ = self.close();
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Journal({:?})", self.statistics())
+    }
+}
+
+/// An open journal without its thread.
+pub(crate) struct Opening {
+    lock: Box<dyn Send + Sync>,
+    options: Options,
+    journal: [u8; 16],
+    files: Files,
+    table: Table,
+    active: Active,
+    spare: Option<Prepared>,
+    pub(crate) report: Report,
+}
+
+/// All of opening but the thread.
+pub(crate) fn prepare_open(
+    disk: &Arc<dyn Disk>,
+    options: Options,
+    replay: &mut dyn Replay,
+    sabotage: Sabotage,
+) -> Result<Opening, OpenError> {
+    let options = options.checked()?;
+    let lock = take_lock(&**disk)?;
+    let listing = recovery::list(&**disk)?;
+    for name in &listing.temporary {
+        disk.remove(name).map_err(io(format!("removing {name}")))?;
+    }
+    if listing.segments.is_empty() && !listing.free.is_empty() {
+        return Err(OpenError::Corrupt {
+            segment: 1,
+            offset: 0,
+            reason: "all segments are missing".into(),
+        });
+    }
+    let recovered = if listing.segments.is_empty() {
+        None
+    } else {
+        let trusting = sabotage.skip_checksum;
+        let read = recovery::read(
+            &**disk,
+            &listing.segments,
+            options.on_corruption,
+            trusting,
+            replay,
+        )?;
+        read.settle_tail()?;
+        Some(read)
+    };
+    let journal = recovered
+        .as_ref()
+        .map_or_else(random_id, |recovered| recovered.journal);
+    let mut files = Files::new(Arc::clone(disk), journal, listing.free);
+    let (table, (prepared, next), spare, report) = match recovered {
+        None => {
+            let first = prepare_now(&mut files, 1, options.first_segment_bytes())?;
+            (
+                Table::new(1),
+                (first, RECORDS_OFFSET),
+                None,
+                Report::default(),
+            )
+        }
+        Some(recovered) => adopt(recovered, &mut files, &options)?,
+    };
+    let number = prepared.header.number;
+    table.add(number, prepared.header.capacity, 0);
+    table.set_active(number);
+    let staging = Staging::new(prepared.header.capacity)
+        .map(Arc::new)
+        .map_err(io("making a staging buffer"))?;
+    let active = Active {
+        header: prepared.header,
+        file: prepared.file,
+        staging,
+        offset: next,
+    };
+    Ok(Opening {
+        lock,
+        options,
+        journal,
+        files,
+        table,
+        active,
+        spare,
+        report,
+    })
+}
+
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Send + Sync>, OpenError> {
+    disk.lock()
+        .map_err(io("locking the journal's directory"))?
+        .map_err(|by| OpenError::Locked { by })
+}
+
+/// Makes a segment at once.
+fn prepare_now(
+    files: &mut Files,
+    number: SegmentNumber,
+    capacity: u32,
+) -> Result<Prepared, OpenError> {
+    loop {
+        match files.prepare(number, capacity) {
+            Ok(Some(prepared)) => return Ok(prepared),
+            Ok(None) => {}
+            Err(PrepareError::NoRoom(error)) => return Err(io("making a segment")(error)),
+            Err(PrepareError::Fatal(doing, error)) => return Err(io(doing)(error)),
+        }
+    }
+}
+
+type Adopted = (Table, (Prepared, u32), Option<Prepared>, Report);
+
+/// Takes over what recovery found: retires what is to be retired, fills the table.
+fn adopt(recovered: Recovered, files: &mut Files, options: &Options) -> Result<Adopted, OpenError> {
+    let Recovered {
+        segments,
+        active,
+        next,
+        first_live,
+        report,
+        ..
+    } = recovered;
+    let last = segments.last().map_or(0, |found| found.header.number);
+    // The numbers may have gaps after salvage.
+    let kept = segments
+        .iter()
+        .map(|found| found.header.number)
+        .find(|number| *number >= first_live);
+    let table = Table::new(kept.unwrap_or(last + 1));
+    let spare_number = segments
+        .get(active)
+        .map_or(0, |found| found.header.number + 1);
+    let mut place = None;
+    let mut spare = None;
+    for (index, found) in segments.into_iter().enumerate() {
+        let header = found.header;
+        if index < active && header.number < first_live {
+            let reusable = header.capacity == options.segment_bytes;
+            files
+                .retire(header.number, u64::from(header.capacity), reusable)
+                .and_then(|done| done)
+                .map_err(io("retiring a segment"))?;
+        } else if index < active {
+            table.add(
+                header.number,
+                header.capacity,
+                found.end.unwrap_or(header.capacity),
+            );
+        } else if index == active {
+            place = Some((
+                Prepared {
+                    header,
+                    file: found.file,
+                },
+                next,
+            ));
+        } else if header.number == spare_number {
+            spare = Some(Prepared {
+                header,
+                file: found.file,
+            });
+        }
+    }
+    let place = match place {
+        Some(place) => place,
+        None => (
+            prepare_now(files, last + 1, options.segment_bytes)?,
+            RECORDS_OFFSET,
+        ),
+    };
+    Ok((table, place, spare, report))
+}
+
+/// A number that no other journal has.
+fn random_id() -> [u8; 16] {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut id = [0; 16];
+    for half in id.chunks_exact_mut(8) {
+        // Each `RandomState` has keys from the system's generator.
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u32(std::process::id());
+        half.copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    id
+}
