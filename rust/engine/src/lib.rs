@@ -1,7 +1,62 @@
-//! Virtual hosts, exchanges, queues, consumers, leases, timers and transactions. Knows no protocol and no Python.
+//! The engine of Wherry: virtual hosts, exchanges, queues, consumers, leases, timers and transactions, over lock-free
+//! queues and a crash-safe journal. It knows no protocol and no Python.
+//!
+//! ```
+//! use wherry_engine::{Broker, BrokerOptions, ConsumerOptions, NewMessage, Outcome, QueueOptions};
+//!
+//! let broker = Broker::open(BrokerOptions::default())?; // in memory
+//! let host = broker.virtual_host("/")?;
+//! let (queue, _) = host.declare_queue("tasks", QueueOptions::default())?;
+//! host.exchange("")?.publish(&NewMessage::new("tasks", b"seven"))?;
+//!
+//! let consumer = queue.consume(ConsumerOptions::default(), None)?;
+//! let mut deliveries = Vec::new();
+//! consumer.take(100, &mut deliveries);
+//! assert_eq!(deliveries[0].message.body(), b"seven");
+//! consumer.settle(deliveries[0].tag, false, Outcome::Ack)?;
+//! # Ok::<(), wherry_engine::Error>(())
+//! ```
 
+mod broker;
 pub mod clock;
+mod commit;
+mod compaction;
+mod consumer;
+mod core;
+mod deadletter;
+mod entries;
+mod error;
+mod exchange;
+mod message;
+mod options;
 pub mod properties;
+mod queue;
+mod recovery;
+mod retry;
+mod route;
 pub mod routing;
+mod storage;
 pub mod table;
 pub mod timer;
+mod topology;
+mod transaction;
+mod vhost;
+
+pub use broker::{Broker, BrokerOptions, BrokerStatistics, WatchId};
+pub use commit::{Delay, NewMessage, Published};
+pub use consumer::{Consumer, Delivery, Outcome};
+pub use core::Notify;
+pub use error::Error;
+pub use exchange::{BindingInfo, Exchange, ExchangeStatistics};
+pub use message::Message;
+pub use options::{
+    ConsumerOptions, DURATION_MAX, ExchangeOptions, LENGTH_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
+    Overflow, OwnerId, PROPERTIES_BYTES_MAX, QueueOptions,
+};
+pub use queue::{Browsed, Queue, QueueStatistics, ScheduledMessage};
+pub use retry::{RetryKind, RetryPolicy};
+pub use routing::ExchangeKind;
+pub use storage::Ticket;
+pub use transaction::{TRANSACTION_ACTIONS_MAX, Transaction};
+pub use vhost::VirtualHost;
+pub use wherry_journal::{Durability, OnCorruption, Statistics as JournalStatistics};

@@ -205,6 +205,11 @@ impl Journal {
         self.shared.durable()
     }
 
+    /// A ticket for everything appended so far.
+    pub fn appended(&self) -> Ticket {
+        self.shared.stage.end()
+    }
+
     /// Blocks until a ticket is durable; false if the time is over or the journal closed before.
     pub fn wait_durable(
         &self,

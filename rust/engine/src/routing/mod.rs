@@ -267,6 +267,23 @@ impl<D: Destination> Bindings<D> {
         true
     }
 
+    /// Whether this binding exists.
+    pub fn contains(&self, key: &str, arguments: &Table, destination: &D) -> bool {
+        let Ok(arguments) = canonical(arguments) else {
+            return false;
+        };
+        let wanted = Wanted {
+            key,
+            arguments,
+            destination,
+        };
+        let _owners = self.owners.lock();
+        let guard = pin();
+        let tag = wanted.tag(&self.hasher);
+        self.destinations(key, &wanted.arguments, &guard)
+            .is_some_and(|held| held.get(tag, &wanted, &guard).is_some())
+    }
+
     /// Removes all bindings of a destination and returns their keys and arguments. Costs what the destination has.
     pub fn unbind_destination(&self, destination: &D) -> Vec<(String, Table)> {
         let mut owners = self.owners.lock();

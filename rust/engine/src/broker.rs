@@ -1,0 +1,524 @@
+//! The broker: opens the journal, builds what it says, keeps time, and closes in order.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use wherry_journal::{
+    Class, Disk, Durability, Journal, Observer, OnCorruption, OpenError, Poisoned, RealDisk,
+};
+
+use crate::clock::Clock;
+use crate::core::{Core, Event, Notify};
+use crate::entries;
+use crate::error::Error;
+use crate::options::{ExchangeOptions, check_name};
+use crate::recovery::Recovery;
+use crate::storage::{Storage, Ticket};
+use crate::timer::{Timer, TimerThread};
+use crate::topology;
+use crate::vhost::{PREDECLARED, VirtualHost};
+
+/// How a broker is opened.
+pub struct BrokerOptions {
+    /// The directory of its journal; none keeps everything in memory.
+    pub path: Option<PathBuf>,
+    /// When a persistent message is confirmed.
+    pub durability: Durability,
+    /// Size of a journal segment.
+    pub segment_bytes: u32,
+    /// What to do about a damaged journal.
+    pub on_corruption: OnCorruption,
+    /// Real or virtual time.
+    pub clock: Clock,
+    /// Called during recovery with bytes done and bytes in all.
+    pub progress: Option<Box<dyn FnMut(u64, u64) + Send>>,
+    /// Another disk than the real one, for tests of faults; `path` is then ignored.
+    pub disk: Option<Arc<dyn Disk>>,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        let journal = wherry_journal::Options::default();
+        BrokerOptions {
+            path: None,
+            durability: journal.durability,
+            segment_bytes: journal.segment_bytes,
+            on_corruption: journal.on_corruption,
+            clock: Clock::real(),
+            progress: None,
+            disk: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for BrokerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerOptions")
+            .field("path", &self.path)
+            .field("durability", &self.durability)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names a registration of [`Broker::watch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WatchId(u64);
+
+/// State of a whole broker.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "each name says what it counts")]
+pub struct BrokerStatistics {
+    pub virtual_hosts: u64,
+    pub exchanges: u64,
+    pub queues: u64,
+    pub ready: u64,
+    pub unacked: u64,
+    pub scheduled: u64,
+    pub timers: u64,
+    /// None for a broker in memory.
+    pub journal: Option<wherry_journal::Statistics>,
+}
+
+type Watcher = (WatchId, Arc<dyn Notify>, u64);
+
+#[derive(Default)]
+struct Watchers {
+    next: AtomicU64,
+    list: Mutex<Vec<Watcher>>,
+}
+
+impl Watchers {
+    fn notify(&self) {
+        for (_, notify, token) in self.list.lock().iter() {
+            notify.notify(*token);
+        }
+    }
+}
+
+/// Hears from the journal's committer; hands everything on, does nothing itself.
+struct JournalObserver {
+    core: Weak<Core>,
+    housekeeper: Weak<Timer<Event>>,
+    watchers: Arc<Watchers>,
+}
+
+impl JournalObserver {
+    fn housekeeping(&self) {
+        if let Some(timer) = self.housekeeper.upgrade() {
+            timer.schedule(0, Event::Housekeeping);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.core.upgrade().is_some_and(|core| {
+            core.storage()
+                .is_some_and(|storage| storage.wants_housekeeping())
+        })
+    }
+}
+
+impl Observer for JournalObserver {
+    fn durable(&self, _: u64) {
+        self.watchers.notify();
+        if self.has_work() {
+            self.housekeeping();
+        }
+    }
+
+    fn failed(&self, _: &Poisoned) {
+        self.watchers.notify();
+    }
+
+    fn space(&self) {
+        self.watchers.notify();
+        self.housekeeping();
+    }
+
+    fn disk_full(&self, _: bool) {
+        self.watchers.notify();
+        self.housekeeping();
+    }
+
+    fn wants_evacuation(&self) {
+        self.housekeeping();
+    }
+}
+
+/// A message broker in this process. Dropping the last reference closes it.
+pub struct Broker {
+    core: Arc<Core>,
+    watchers: Arc<Watchers>,
+    /// The timer's thread, or with virtual time the housekeeper's.
+    threads: Mutex<Vec<TimerThread>>,
+}
+
+fn open_error(error: OpenError) -> Error {
+    let text = error.to_string();
+    match error {
+        OpenError::Corrupt { .. } => Error::JournalCorrupt(text),
+        OpenError::Locked { .. } => Error::DirectoryLocked(text),
+        _ => Error::Io(text),
+    }
+}
+
+impl Broker {
+    /// Opens a broker, with what its journal holds. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`Error::DirectoryLocked`], [`Error::JournalCorrupt`], [`Error::Io`], [`Error::DiskFull`].
+    pub fn open(options: BrokerOptions) -> Result<Arc<Broker>, Error> {
+        let core = Arc::new(Core::new(options.clock));
+        let watchers = Arc::new(Watchers::default());
+        let housekeeper = if core.clock.is_virtual() {
+            Arc::new(Timer::new(Clock::real().now_ns()))
+        } else {
+            core.timer.clone()
+        };
+        let disk: Option<Arc<dyn Disk>> = match (options.disk, options.path) {
+            (Some(disk), _) => Some(disk),
+            (None, Some(path)) => Some(Arc::new(RealDisk::new(path))),
+            (None, None) => None,
+        };
+        match disk {
+            None => Self::create_virtual_host(&core, "/").map(|_| ())?,
+            Some(disk) => {
+                let journal_options = wherry_journal::Options {
+                    segment_bytes: options.segment_bytes,
+                    durability: options.durability,
+                    on_corruption: options.on_corruption,
+                    ..wherry_journal::Options::default()
+                };
+                let mut recovery = Recovery::new(&core, options.progress);
+                let journal =
+                    Journal::open(disk, journal_options, &mut recovery).map_err(open_error)?;
+                core.set_storage(Storage::new(journal.clone()));
+                let empty = recovery.is_empty();
+                recovery.build()?;
+                if empty || !core.virtual_hosts.read().contains_key("/") {
+                    Self::create_virtual_host(&core, "/")?;
+                }
+                journal.set_observer(Arc::new(JournalObserver {
+                    core: Arc::downgrade(&core),
+                    housekeeper: Arc::downgrade(&housekeeper),
+                    watchers: watchers.clone(),
+                }));
+            }
+        }
+        let mut threads = Vec::new();
+        let mut spawn = |timer: &Arc<Timer<Event>>| -> Result<(), Error> {
+            let weak = Arc::downgrade(&core);
+            let callback = move |deadline_ns, event| {
+                if let Some(core) = weak.upgrade() {
+                    core.fire(deadline_ns, event);
+                }
+            };
+            let thread = TimerThread::spawn(timer.clone(), core.clock_for_threads(), callback)
+                .map_err(|e| Error::Io(format!("cannot start the timer's thread: {e}")))?;
+            threads.push(thread);
+            Ok(())
+        };
+        if !core.clock.is_virtual() || core.storage().is_some() {
+            spawn(&housekeeper)?;
+        }
+        if core.storage().is_some() {
+            housekeeper.schedule(0, Event::Housekeeping);
+        }
+        Ok(Arc::new(Broker {
+            core,
+            watchers,
+            threads: Mutex::new(threads),
+        }))
+    }
+
+    /// A virtual host and its predeclared exchanges are one journal record.
+    fn create_virtual_host(
+        core: &Arc<Core>,
+        name: &str,
+    ) -> Result<(Arc<VirtualHost>, Ticket), Error> {
+        let id = core.new_id();
+        let vhost = VirtualHost::new(id, name, core);
+        let empty = crate::table::Table::default();
+        let mut payloads = vec![(
+            entries::DECLARE_VIRTUAL_HOST,
+            topology::declared(id, 0, name, &empty).map_err(Error::Io)?,
+        )];
+        let mut exchanges = Vec::new();
+        for (name, kind) in PREDECLARED {
+            let options = ExchangeOptions {
+                kind,
+                ..ExchangeOptions::default()
+            };
+            let exchange = core.new_id();
+            let payload = topology::declared(exchange, id, name, &options.to_table())
+                .map_err(Error::InvalidArgument)?;
+            payloads.push((entries::DECLARE_EXCHANGE, payload));
+            exchanges.push((exchange, name, options));
+        }
+        let bytes = payloads
+            .iter()
+            .map(|(_, payload)| entries::named_bytes(payload.len()))
+            .sum();
+        let ticket = match core.storage() {
+            None => Ticket::NONE,
+            Some(storage) => storage.append(bytes, Class::Publish, |mut out| {
+                for (kind, payload) in &payloads {
+                    let (mine, rest) = out.split_at_mut(entries::named_bytes(payload.len()));
+                    entries::write_named(mine, *kind, payload);
+                    out = rest;
+                }
+            })?,
+        };
+        for (exchange, name, options) in exchanges {
+            vhost.add_exchange(exchange, name, options);
+        }
+        core.virtual_hosts
+            .write()
+            .insert(name.to_string(), vhost.clone());
+        Ok((vhost, ticket))
+    }
+
+    /// The virtual host of this name; `/` always exists.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVirtualHost`], [`Error::Closed`].
+    pub fn virtual_host(&self, name: &str) -> Result<Arc<VirtualHost>, Error> {
+        self.core.check_open()?;
+        self.core
+            .virtual_hosts
+            .read()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownVirtualHost {
+                name: name.to_string(),
+            })
+    }
+
+    /// Makes sure that a virtual host exists.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a name that is empty or too long, journal errors.
+    pub fn add_virtual_host(&self, name: &str) -> Result<(Arc<VirtualHost>, Ticket), Error> {
+        self.core.check_open()?;
+        check_name("virtual host name", name)?;
+        if name.is_empty() {
+            return Err(Error::InvalidArgument(
+                "virtual host name: it cannot be empty".into(),
+            ));
+        }
+        let _topology = self.core.topology.lock();
+        if let Ok(vhost) = self.virtual_host(name) {
+            return Ok((vhost, Ticket::NONE));
+        }
+        Self::create_virtual_host(&self.core, name)
+    }
+
+    /// Deletes a virtual host with everything in it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVirtualHost`], [`Error::AccessRefused`] for `/`, journal errors.
+    pub fn delete_virtual_host(&self, name: &str) -> Result<Ticket, Error> {
+        let vhost = self.virtual_host(name)?;
+        if name == "/" {
+            return Err(Error::AccessRefused(
+                "virtual host '/' cannot be deleted: delete its queues and exchanges".into(),
+            ));
+        }
+        for queue in vhost.queues() {
+            match vhost.delete_queue(queue.name(), false, false) {
+                Ok(_) | Err(Error::UnknownQueue { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let _topology = self.core.topology.lock();
+        let ticket = match self.core.storage() {
+            None => Ticket::NONE,
+            Some(storage) => {
+                let mut deleted: Vec<(u8, [u8; 4])> = vhost
+                    .exchanges()
+                    .iter()
+                    .filter(|e| !e.name().is_empty() && e.options().durable)
+                    .map(|e| (entries::DELETE_EXCHANGE, topology::deleted(e.id())))
+                    .collect();
+                deleted.push((entries::DELETE_VIRTUAL_HOST, topology::deleted(vhost.id())));
+                let each = entries::named_bytes(4);
+                storage.append(each * deleted.len(), Class::Settle, |out| {
+                    for (mine, (kind, payload)) in out.chunks_exact_mut(each).zip(&deleted) {
+                        entries::write_named(mine, *kind, payload);
+                    }
+                })?
+            }
+        };
+        self.core.virtual_hosts.write().remove(name);
+        vhost.clear();
+        Ok(ticket)
+    }
+
+    /// Names of all virtual hosts.
+    pub fn virtual_hosts(&self) -> Vec<String> {
+        self.core.virtual_hosts.read().keys().cloned().collect()
+    }
+
+    /// The broker's time.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    /// Moves virtual time forward; every timer on the way fires at its own deadline, on this thread.
+    ///
+    /// # Errors
+    /// [`Error::PreconditionFailed`] with a real clock, [`Error::Closed`].
+    pub fn advance(&self, by: Duration) -> Result<(), Error> {
+        self.core.check_open()?;
+        let until = self
+            .core
+            .clock
+            .now_ns()
+            .saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
+        self.core
+            .timer
+            .run_virtual(&self.core.clock, until, |deadline_ns, event| self.core.fire(deadline_ns, event))
+            .map(|_| ())
+            .map_err(|_| {
+                Error::PreconditionFailed(
+                    "the broker runs on real time, which cannot be advanced: open it with a virtual clock".into(),
+                )
+            })
+    }
+
+    /// What is on stable storage, or whatever the durability mode asks for.
+    pub fn durable(&self) -> Ticket {
+        self.core
+            .storage()
+            .map_or(Ticket::NONE, |s| Ticket(s.journal().durable()))
+    }
+
+    /// A ticket for everything appended so far.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while acknowledgements wait for room in the journal, [`Error::JournalFailed`].
+    pub fn barrier(&self) -> Result<Ticket, Error> {
+        self.core
+            .storage()
+            .map_or(Ok(Ticket::NONE), Storage::barrier)
+    }
+
+    /// Blocks until a ticket is durable. False when the timeout came first.
+    ///
+    /// # Errors
+    /// [`Error::JournalFailed`]: it never will be.
+    pub fn wait_durable(&self, ticket: Ticket, timeout: Option<Duration>) -> Result<bool, Error> {
+        match self.core.storage() {
+            Some(storage) if ticket != Ticket::NONE => storage
+                .journal()
+                .wait_durable(ticket.0, timeout)
+                .map_err(|poisoned| Error::JournalFailed(poisoned.to_string())),
+            _ => Ok(true),
+        }
+    }
+
+    /// Blocks until the journal may have room again, after [`Error::Busy`]. False when the timeout came first.
+    pub fn wait_space(&self, timeout: Option<Duration>) -> bool {
+        self.core
+            .storage()
+            .is_none_or(|s| s.journal().wait_space(timeout))
+    }
+
+    /// Has `notify` called whenever more is durable, room came back, or the journal failed.
+    pub fn watch(&self, notify: Arc<dyn Notify>, token: u64) -> WatchId {
+        let id = WatchId(self.watchers.next.fetch_add(1, Ordering::Relaxed)); // uniqueness only
+        self.watchers.list.lock().push((id, notify, token));
+        id
+    }
+
+    /// Ends a registration.
+    pub fn unwatch(&self, id: WatchId) {
+        self.watchers.list.lock().retain(|(known, ..)| *known != id);
+    }
+
+    /// Why nothing is confirmed any more, if so.
+    pub fn failed(&self) -> Option<Error> {
+        let poisoned = self.core.storage()?.journal().statistics().poisoned?;
+        Some(Error::JournalFailed(poisoned.to_string()))
+    }
+
+    /// Sums over everything.
+    pub fn statistics(&self) -> BrokerStatistics {
+        let hosts: Vec<_> = self.core.virtual_hosts.read().values().cloned().collect();
+        let mut sum = BrokerStatistics {
+            virtual_hosts: hosts.len() as u64,
+            timers: self.core.timer.len() as u64,
+            journal: self.core.storage().map(|s| s.journal().statistics()),
+            ..BrokerStatistics::default()
+        };
+        for host in hosts {
+            sum.exchanges += host.exchanges().len() as u64;
+            for queue in host.queues() {
+                let statistics = queue.statistics();
+                sum.queues += 1;
+                sum.ready += statistics.ready;
+                sum.unacked += statistics.unacked;
+                sum.scheduled += statistics.scheduled;
+            }
+        }
+        sum
+    }
+
+    /// Closes: consumers are told, everything appended is made durable, the directory is let go. Waits for the disk.
+    /// Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::JournalFailed`]; the broker is closed all the same.
+    pub fn close(&self) -> Result<(), Error> {
+        if !self.core.mark_closed() {
+            return Ok(());
+        }
+        let queues = self.core.all_queues();
+        for queue in &queues {
+            for consumer in queue.consumers.all() {
+                consumer.cancel();
+            }
+            for waiter in queue.waiters.take(usize::MAX) {
+                waiter.notify();
+            }
+        }
+        self.threads.lock().clear(); // joins them
+        let mut outcome = Ok(());
+        if let Some(storage) = self.core.storage() {
+            let flushed = storage.flush_deferred();
+            // Only what was closed in order says so: after anything else, deliveries count as possibly made.
+            if flushed {
+                let _ = storage.append(entries::named_bytes(0), Class::Settle, |out| {
+                    entries::write_named(out, entries::CLOSED, &[]);
+                });
+            }
+            outcome = storage
+                .journal()
+                .close()
+                .map_err(|p| Error::JournalFailed(p.to_string()));
+        }
+        for host in self.core.virtual_hosts.write().drain() {
+            host.1.clear();
+        }
+        self.watchers.notify();
+        outcome
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Nobody is left to tell; `close` returns the error to those who ask.
+        let _ = self.close();
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("virtual_hosts", &self.virtual_hosts())
+            .finish_non_exhaustive()
+    }
+}

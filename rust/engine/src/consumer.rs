@@ -1,0 +1,614 @@
+//! Consumers: take messages from one queue and settle them.
+//!
+//! A consumer pulls: whoever runs it calls `take` when it can use more, `arm` when nothing was there. What it holds
+//! unsettled is in its own ledger behind its own mutex, which no publisher and no other consumer ever touches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::core::{Event, Notify};
+use crate::error::Error;
+use crate::message::Message;
+use crate::options::{ConsumerOptions, DURATION_MAX, check_name};
+use crate::queue::Queue;
+use crate::queue::note::Note;
+use crate::queue::ready::{TakeBuffer, Token};
+use crate::storage::Ticket;
+
+/// What a consumer says of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: the message is gone.
+    Ack,
+    /// Not done. With `requeue` the attempt counts as failed and the queue's retry policy or delivery limit decides;
+    /// without, the message is dead-lettered.
+    Nack {
+        /// Back to its place rather than dead.
+        requeue: bool,
+    },
+    /// As `Nack`.
+    Reject {
+        /// Back to its place rather than dead.
+        requeue: bool,
+    },
+    /// The handler failed: as `Nack` with `requeue`.
+    Failed,
+}
+
+impl Outcome {
+    pub(crate) fn kind(self) -> Verdict {
+        match self {
+            Outcome::Ack => Verdict::Settle,
+            Outcome::Nack { requeue: true }
+            | Outcome::Reject { requeue: true }
+            | Outcome::Failed => Verdict::Fail,
+            Outcome::Nack { requeue: false } | Outcome::Reject { requeue: false } => {
+                Verdict::Reject
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Settle,
+    Fail,
+    Reject,
+}
+
+/// One hand-out of a message to a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Names it to its consumer; counts from 1.
+    pub tag: u64,
+    /// The message.
+    pub message: Message,
+    /// It may have been handed out before.
+    pub redelivered: bool,
+    /// Earlier attempts that ended without an ack.
+    pub delivery_count: u32,
+    /// Its position in the queue (in its priority level).
+    pub position: u64,
+    /// Its level in a priority queue, else 0.
+    pub priority: u8,
+}
+
+pub(crate) struct Unacked {
+    pub(crate) token: Token,
+    pub(crate) body_bytes: u64,
+    /// 0 = no lease.
+    lease_until_ns: u64,
+}
+
+/// Deliveries by tag: tags are dense, and most are settled nearly in order.
+struct Ledger {
+    /// Tag of `entries[0]`.
+    base: u64,
+    entries: VecDeque<Option<Unacked>>,
+    live: usize,
+    buffer: TakeBuffer,
+}
+
+impl Ledger {
+    fn get_mut(&mut self, tag: u64) -> Option<&mut Unacked> {
+        let index = usize::try_from(tag.checked_sub(self.base)?).ok()?;
+        self.entries.get_mut(index)?.as_mut()
+    }
+
+    fn remove(&mut self, tag: u64) -> Option<Unacked> {
+        let index = usize::try_from(tag.checked_sub(self.base)?).ok()?;
+        let unacked = self.entries.get_mut(index)?.take()?;
+        self.live -= 1;
+        self.trim();
+        Some(unacked)
+    }
+
+    fn trim(&mut self) {
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.base += 1;
+        }
+    }
+
+    /// All up to and including `tag`, in order of tags.
+    fn remove_up_to(&mut self, tag: u64) -> Vec<(u64, Unacked)> {
+        let mut removed = Vec::new();
+        while self.base <= tag {
+            let Some(entry) = self.entries.pop_front() else {
+                break;
+            };
+            removed.extend(entry.map(|unacked| (self.base, unacked)));
+            self.base += 1;
+        }
+        self.live -= removed.len();
+        self.trim();
+        removed
+    }
+
+    /// Puts back what a failed transaction had taken.
+    fn put_back(&mut self, tag: u64, unacked: Unacked) {
+        while tag < self.base {
+            self.base -= 1;
+            self.entries.push_front(None);
+        }
+        let index = (tag - self.base) as usize;
+        while self.entries.len() <= index {
+            self.entries.push_back(None);
+        }
+        self.entries[index] = Some(unacked);
+        self.live += 1;
+    }
+}
+
+/// A consumer of one queue.
+pub struct Consumer {
+    id: u32,
+    queue: Arc<Queue>,
+    options: ConsumerOptions,
+    prefetch: AtomicU32,
+    ledger: Mutex<Ledger>,
+    /// Length of the ledger, for others who must not lock it. Relaxed: a count.
+    unacked: AtomicUsize,
+    /// Waits for room in its prefetch, not for the queue. Set and read around the ledger's lock.
+    wants_room: AtomicBool,
+    /// Relaxed: who sees it late takes a little more, and `cancel` looks again under the ledger's lock.
+    cancelled: AtomicBool,
+    notify: Option<(Arc<dyn Notify>, u64)>,
+}
+
+impl Consumer {
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its name.
+    pub fn tag(&self) -> &str {
+        &self.options.tag
+    }
+
+    /// The queue it consumes.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    pub(crate) fn options(&self) -> &ConsumerOptions {
+        &self.options
+    }
+
+    /// Whether its prefetch allows another delivery.
+    pub(crate) fn has_room(&self) -> bool {
+        let prefetch = self.prefetch.load(Ordering::Relaxed) as usize;
+        !self.is_cancelled() && (prefetch == 0 || self.unacked.load(Ordering::Relaxed) < prefetch)
+    }
+
+    pub(crate) fn notify(&self) {
+        if let Some((notify, token)) = &self.notify {
+            notify.notify(*token);
+        }
+    }
+
+    /// Unsettled deliveries at most; 0 = no limit.
+    pub fn prefetch(&self) -> u32 {
+        self.prefetch.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit for what is taken from now on.
+    pub fn set_prefetch(&self, n: u32) {
+        self.prefetch.store(n, Ordering::Relaxed);
+        self.room_again();
+    }
+
+    /// Deliveries not settled yet.
+    pub fn unacked(&self) -> usize {
+        self.unacked.load(Ordering::Relaxed)
+    }
+
+    /// True after `cancel`, and when its queue was deleted.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Takes up to `max` messages that are ready, as far as the prefetch allows. Never waits; returns how many were
+    /// appended to `out`.
+    pub fn take(&self, max: usize, out: &mut Vec<Delivery>) -> usize {
+        let mut ledger = self.ledger.lock();
+        if self.is_cancelled() || self.queue.core.is_closed() {
+            return 0;
+        }
+        let prefetch = self.prefetch.load(Ordering::Relaxed) as usize;
+        let room = if prefetch == 0 || self.options.no_ack {
+            max
+        } else {
+            max.min(prefetch.saturating_sub(ledger.live))
+        };
+        if room == 0 {
+            return 0;
+        }
+        let restricted = self.queue.consumers.is_restricted();
+        if restricted && !self.queue.consumers.may_take(self) {
+            return 0;
+        }
+        let lease_until_ns = match self.queue.options().lease {
+            Some(time) if !self.options.no_ack => {
+                self.queue.core.clock.now_ns() + time.as_nanos() as u64
+            }
+            _ => 0,
+        };
+        let mut buffer = std::mem::take(&mut ledger.buffer);
+        let first_tag = ledger.base + ledger.entries.len() as u64;
+        let mut auto_acked = Vec::new();
+        let mut taken = 0;
+        self.queue.take(room, &mut buffer, |token, message| {
+            let note = Note(token.note());
+            let tag = first_tag + taken;
+            taken += 1;
+            let body_bytes = message.body_bytes();
+            out.push(Delivery {
+                tag,
+                message,
+                redelivered: note.redelivered(),
+                delivery_count: note.delivery_count(),
+                position: token.position(),
+                priority: token.level(),
+            });
+            if self.options.no_ack {
+                auto_acked.push(token);
+            } else {
+                ledger.entries.push_back(Some(Unacked {
+                    token,
+                    body_bytes,
+                    lease_until_ns,
+                }));
+            }
+        });
+        ledger.buffer = buffer;
+        if self.options.no_ack {
+            ledger.base += taken;
+            drop(ledger);
+            // A failure of the journal is seen by publishers and by `barrier`; at most once is what was asked for.
+            let _ = self.queue.settle(auto_acked.into_iter());
+        } else {
+            ledger.live += taken as usize;
+            self.unacked.store(ledger.live, Ordering::Relaxed);
+            drop(ledger);
+            if lease_until_ns != 0 {
+                for tag in first_tag..first_tag + taken {
+                    self.queue.core.timer.schedule(
+                        lease_until_ns,
+                        Event::Lease {
+                            consumer: self.id,
+                            tag,
+                        },
+                    );
+                }
+            }
+        }
+        if restricted && !self.has_room() {
+            self.queue.wake(1); // a consumer of lower priority may take now
+        }
+        taken as usize
+    }
+
+    /// Asks for one notice when something may be there to take, or when the consumer was cancelled. True: look again
+    /// now, no notice will come for this call.
+    pub fn arm(self: &Arc<Self>) -> bool {
+        if !self.has_room() && !self.is_cancelled() {
+            self.wants_room.store(true, Ordering::SeqCst);
+            // SeqCst here and in `room_again`: either it sees the wish, or we see the room it made.
+            if self.has_room() && self.wants_room.swap(false, Ordering::SeqCst) {
+                return true;
+            }
+            return false;
+        }
+        self.queue.waiters.register(self);
+        let something = self.is_cancelled()
+            || self.queue.core.is_closed()
+            || (self.queue.ready.has_ready()
+                && (!self.queue.consumers.is_restricted() || self.queue.consumers.may_take(self)));
+        // If somebody took us off the list meanwhile, the notice is on its way as well, which does no harm.
+        if something {
+            self.queue.waiters.unregister(self);
+        }
+        something
+    }
+
+    /// No longer waits. A notice that was spent on this consumer is passed on to another.
+    pub fn disarm(&self) {
+        self.wants_room.store(false, Ordering::SeqCst);
+        if !self.queue.waiters.unregister(self) && self.queue.ready.has_ready() {
+            self.queue.wake(1);
+        }
+    }
+
+    fn room_again(&self) {
+        if self.wants_room.load(Ordering::SeqCst) && self.wants_room.swap(false, Ordering::SeqCst) {
+            self.notify();
+        }
+    }
+
+    fn after_settle(&self, live: usize) {
+        self.unacked.store(live, Ordering::Relaxed);
+        self.room_again();
+    }
+
+    /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` means all.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDelivery`], with nothing settled. [`Error::JournalFailed`]: settled in memory, but it will
+    /// come back after a restart.
+    pub fn settle(&self, tag: u64, multiple: bool, outcome: Outcome) -> Result<Ticket, Error> {
+        let mut ledger = self.ledger.lock();
+        if multiple {
+            let next = ledger.base + ledger.entries.len() as u64;
+            let last = if tag == 0 {
+                next.saturating_sub(1)
+            } else {
+                tag
+            };
+            if tag != 0 && (tag >= next || ledger.entries.is_empty() || tag < ledger.base) {
+                return Err(Error::UnknownDelivery { tag });
+            }
+            let settled = ledger.remove_up_to(last);
+            let live = ledger.live;
+            drop(ledger);
+            let ticket = self.decide(settled.into_iter().map(|(_, unacked)| unacked), outcome);
+            self.after_settle(live);
+            return ticket;
+        }
+        let Some(unacked) = ledger.remove(tag) else {
+            return Err(Error::UnknownDelivery { tag });
+        };
+        let live = ledger.live;
+        drop(ledger);
+        let ticket = self.decide(std::iter::once(unacked), outcome);
+        self.after_settle(live);
+        ticket
+    }
+
+    /// Settles many deliveries alike, with one journal record for acks.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDelivery`] for the first tag that is unknown or named twice, with nothing settled.
+    pub fn settle_many(&self, tags: &[u64], outcome: Outcome) -> Result<Ticket, Error> {
+        let mut ledger = self.ledger.lock();
+        let mut removed = Vec::with_capacity(tags.len());
+        for &tag in tags {
+            match ledger.remove(tag) {
+                Some(unacked) => removed.push((tag, unacked)),
+                None => {
+                    for (tag, unacked) in removed {
+                        ledger.put_back(tag, unacked);
+                    }
+                    return Err(Error::UnknownDelivery { tag });
+                }
+            }
+        }
+        let live = ledger.live;
+        drop(ledger);
+        let ticket = self.decide(removed.into_iter().map(|(_, unacked)| unacked), outcome);
+        self.after_settle(live);
+        ticket
+    }
+
+    fn decide(
+        &self,
+        unacked: impl Iterator<Item = Unacked>,
+        outcome: Outcome,
+    ) -> Result<Ticket, Error> {
+        match outcome.kind() {
+            Verdict::Settle => self.queue.settle(unacked.map(|u| u.token)),
+            Verdict::Fail => {
+                let mut ticket = Ticket::NONE;
+                for u in unacked {
+                    ticket = ticket.max(self.queue.fail(u.token, u.body_bytes)?);
+                }
+                Ok(ticket)
+            }
+            Verdict::Reject => {
+                let mut ticket = Ticket::NONE;
+                for u in unacked {
+                    ticket = ticket.max(self.queue.reject(u.token)?);
+                }
+                Ok(ticket)
+            }
+        }
+    }
+
+    /// For a transaction: takes deliveries out of the ledger without deciding about them.
+    pub(crate) fn withdraw(&self, tag: u64, multiple: bool) -> Result<Vec<(u64, Unacked)>, Error> {
+        let mut ledger = self.ledger.lock();
+        if multiple {
+            let next = ledger.base + ledger.entries.len() as u64;
+            if tag != 0 && (tag >= next || tag < ledger.base) {
+                return Err(Error::UnknownDelivery { tag });
+            }
+            return Ok(ledger.remove_up_to(if tag == 0 {
+                next.saturating_sub(1)
+            } else {
+                tag
+            }));
+        }
+        match ledger.remove(tag) {
+            Some(unacked) => Ok(vec![(tag, unacked)]),
+            None => Err(Error::UnknownDelivery { tag }),
+        }
+    }
+
+    pub(crate) fn put_back(&self, deliveries: Vec<(u64, Unacked)>) {
+        let mut ledger = self.ledger.lock();
+        for (tag, unacked) in deliveries {
+            ledger.put_back(tag, unacked);
+        }
+    }
+
+    pub(crate) fn settled_elsewhere(&self) {
+        let live = self.ledger.lock().live;
+        self.after_settle(live);
+    }
+
+    pub(crate) fn knows(&self, tag: u64, multiple: bool) -> bool {
+        let mut ledger = self.ledger.lock();
+        let next = ledger.base + ledger.entries.len() as u64;
+        (multiple && (tag == 0 || (tag >= ledger.base && tag < next)))
+            || ledger.get_mut(tag).is_some()
+    }
+
+    /// Makes a lease longer: it ends `by` from now.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDelivery`]; [`Error::PreconditionFailed`] when the queue has no leases.
+    pub fn extend(&self, tag: u64, by: Duration) -> Result<(), Error> {
+        if by > DURATION_MAX {
+            return Err(Error::InvalidArgument(
+                "lease: the limit is ten years".into(),
+            ));
+        }
+        let mut ledger = self.ledger.lock();
+        let Some(unacked) = ledger.get_mut(tag) else {
+            return Err(Error::UnknownDelivery { tag });
+        };
+        if unacked.lease_until_ns == 0 {
+            return Err(Error::PreconditionFailed(format!(
+                "queue '{}' was declared without a lease, so there is none to extend: declare it with lease=...",
+                self.queue.name()
+            )));
+        }
+        let until = self.queue.core.clock.now_ns() + by.as_nanos() as u64;
+        unacked.lease_until_ns = until;
+        drop(ledger);
+        self.queue.core.timer.schedule(
+            until,
+            Event::Lease {
+                consumer: self.id,
+                tag,
+            },
+        );
+        Ok(())
+    }
+
+    /// The timer's call: returns the delivery to its place if its lease is over and was not extended.
+    pub(crate) fn lease_over(&self, tag: u64, now_ns: u64) {
+        let mut ledger = self.ledger.lock();
+        match ledger.get_mut(tag) {
+            Some(unacked) if unacked.lease_until_ns <= now_ns => {}
+            _ => return,
+        }
+        let Some(unacked) = ledger.remove(tag) else {
+            return;
+        };
+        let live = ledger.live;
+        drop(ledger);
+        // Counted as a failed attempt. A journal error here is seen by the publishers.
+        let _ = self.queue.fail(unacked.token, unacked.body_bytes);
+        self.after_settle(live);
+    }
+
+    /// Ends the consumer; what it held returns to its place, with no verdict. Idempotent.
+    pub fn cancel(&self) {
+        let first = !self.cancelled.swap(true, Ordering::Relaxed);
+        // Under the lock, so that a `take` that was under way is either seen here or sees the flag.
+        let held = self.ledger.lock().remove_up_to(u64::MAX - 1);
+        self.unacked.store(0, Ordering::Relaxed);
+        let n = held.len();
+        for (_, unacked) in held {
+            self.queue.give_back(unacked.token, unacked.body_bytes);
+        }
+        if !first {
+            return;
+        }
+        let registered = !self.queue.waiters.unregister(self);
+        self.queue.core.forget_consumer(self.id);
+        let left = self.queue.consumers.remove(self);
+        self.queue.touch();
+        if n > 0 || registered {
+            self.queue.wake(n.max(1));
+        }
+        self.notify();
+        if left == Some(0)
+            && self.queue.options().auto_delete
+            && !self.queue.is_deleted()
+            && let Ok(vhost) = self.queue.vhost()
+        {
+            let _ = vhost.delete_queue(self.queue.name(), true, false);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("tag", &self.options.tag)
+            .field("queue", &self.queue.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Registers a consumer. `notify` is called as `Consumer::arm` says.
+    ///
+    /// # Errors
+    /// [`Error::AccessRefused`] when it or another consumer is exclusive, [`Error::ResourceLocked`] when the queue is
+    /// exclusive to somebody else, [`Error::UnknownQueue`] when it was deleted, [`Error::InvalidArgument`].
+    pub fn consume(
+        self: &Arc<Self>,
+        mut options: ConsumerOptions,
+        notify: Option<(Arc<dyn Notify>, u64)>,
+    ) -> Result<Arc<Consumer>, Error> {
+        self.check_usable()?;
+        check_name("consumer tag", &options.tag)?;
+        if let Some(owner) = self.options().exclusive
+            && owner != options.owner
+        {
+            return Err(Error::ResourceLocked(format!(
+                "cannot obtain exclusive access to locked queue '{}': it belongs to another connection; use a queue of your own",
+                self.name()
+            )));
+        }
+        if options.exclusive && self.options().single_active_consumer {
+            return Err(Error::AccessRefused(format!(
+                "queue '{}' has a single active consumer, which an exclusive consumer would contradict: leave exclusive out",
+                self.name()
+            )));
+        }
+        if options.tag.is_empty() {
+            options.tag = self.core.generated_name("amq.ctag-");
+        }
+        let hidden = options.hidden;
+        let consumer = Arc::new(Consumer {
+            id: self.core.new_id(),
+            queue: self.clone(),
+            prefetch: AtomicU32::new(options.prefetch),
+            ledger: Mutex::new(Ledger {
+                base: 1,
+                entries: VecDeque::new(),
+                live: 0,
+                buffer: TakeBuffer::default(),
+            }),
+            unacked: AtomicUsize::new(0),
+            wants_room: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            notify,
+            options,
+        });
+        if !hidden && !self.consumers.add(&consumer) {
+            consumer.cancelled.store(true, Ordering::Relaxed); // nothing to undo when it is dropped
+            return Err(Error::AccessRefused(format!(
+                "queue '{}' in exclusive use: another consumer has it, or an exclusive consumer asked for a queue that others consume",
+                self.name()
+            )));
+        }
+        self.touch();
+        self.core.register_consumer(&consumer);
+        Ok(consumer)
+    }
+}

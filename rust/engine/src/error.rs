@@ -1,0 +1,128 @@
+//! The one error type of the engine. Each message is whole: it says what was refused, why, and what to do about it.
+
+use std::fmt;
+
+/// Why the engine refused a call. A refused call has changed nothing, unless its documentation says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// No exchange of this name in the virtual host.
+    UnknownExchange {
+        /// The name asked for.
+        name: String,
+        /// The virtual host searched.
+        virtual_host: String,
+    },
+    /// No queue of this name in the virtual host.
+    UnknownQueue {
+        /// The name asked for.
+        name: String,
+        /// The virtual host searched.
+        virtual_host: String,
+    },
+    /// No virtual host of this name.
+    UnknownVirtualHost {
+        /// The name asked for.
+        name: String,
+    },
+    /// The delivery tag was never handed out by this consumer, or is settled already.
+    UnknownDelivery {
+        /// The tag asked for.
+        tag: u64,
+    },
+    /// The thing exists with other properties, or is in use or not empty.
+    PreconditionFailed(String),
+    /// An argument that can never be right.
+    InvalidArgument(String),
+    /// The message is larger than the broker takes.
+    MessageTooLarge {
+        /// Bytes of the refused message, body and properties.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// `mandatory` was asked for and no queue is bound for this key.
+    Unroutable {
+        /// The exchange published to.
+        exchange: String,
+        /// The routing key used.
+        routing_key: String,
+    },
+    /// A queue with `reject-publish` is at its length limit.
+    PublishRejected {
+        /// The full queue.
+        queue: String,
+    },
+    /// The call would have to wait for the disk.
+    Busy,
+    /// The name is reserved, or the exchange is internal.
+    AccessRefused(String),
+    /// The queue belongs to somebody else.
+    ResourceLocked(String),
+    /// The broker, or this object of it, is closed.
+    Closed,
+    /// A write or sync failed; nothing is confirmed any more.
+    JournalFailed(String),
+    /// The journal on disk is damaged.
+    JournalCorrupt(String),
+    /// Another process, or another broker in this one, has the directory.
+    DirectoryLocked(String),
+    /// No room for another journal segment.
+    DiskFull,
+    /// The operating system refused a file operation.
+    Io(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::UnknownExchange { name, virtual_host } => write!(
+                f,
+                "no exchange '{name}' in vhost '{virtual_host}': declare it first, or check the spelling"
+            ),
+            Error::UnknownQueue { name, virtual_host } => write!(
+                f,
+                "no queue '{name}' in vhost '{virtual_host}': declare it first, or check the spelling"
+            ),
+            Error::UnknownVirtualHost { name } => {
+                write!(f, "no virtual host '{name}': add it first, or check the spelling")
+            }
+            Error::UnknownDelivery { tag } => write!(
+                f,
+                "unknown delivery tag {tag}: it was settled already, its lease ran out, its consumer is gone, or it was never handed out here; settle each delivery once, on the consumer that took it"
+            ),
+            Error::PreconditionFailed(text)
+            | Error::InvalidArgument(text)
+            | Error::AccessRefused(text)
+            | Error::ResourceLocked(text)
+            | Error::JournalCorrupt(text)
+            | Error::DirectoryLocked(text)
+            | Error::Io(text) => f.write_str(text),
+            Error::MessageTooLarge { bytes, bytes_max } => write!(
+                f,
+                "message of {bytes} bytes is over the limit of {bytes_max}: send a reference to large data, or split it"
+            ),
+            Error::Unroutable { exchange, routing_key } => write!(
+                f,
+                "no queue is bound to exchange '{exchange}' for routing key '{routing_key}': bind one, give the exchange an alternate exchange, or publish without mandatory"
+            ),
+            Error::PublishRejected { queue } => write!(
+                f,
+                "queue '{queue}' is at its length limit and rejects publishes: publish again when consumers have caught up, or raise max_length"
+            ),
+            Error::Busy => f.write_str(
+                "the journal's buffer is full and the disk has not caught up: wait for space and try again (the awaiting form of the call does)",
+            ),
+            Error::Closed => f.write_str("the broker is closed, or this consumer or queue of it: open it again"),
+            Error::JournalFailed(cause) => write!(
+                f,
+                "the journal failed and nothing is confirmed any more ({cause}): reading goes on; close the broker, check the disk, and open it again, which recovers what was confirmed"
+            ),
+            Error::DiskFull => f.write_str(
+                "no disk space for another journal segment: publishing is refused until space is free; consuming and acknowledging go on and free some",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,246 @@
+//! Exchanges: where publishers hand messages in.
+
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use crate::commit::{Draft, NewMessage, Published};
+use crate::core::Core;
+use crate::error::Error;
+use crate::options::ExchangeOptions;
+use crate::queue::Queue;
+use crate::route::{Generation, RouteCache};
+use crate::routing::{Bindings, ExchangeKind};
+use crate::table::Table;
+use crate::vhost::VirtualHost;
+
+/// What a binding leads to.
+#[derive(Clone)]
+pub(crate) enum Destination {
+    Queue(Arc<Queue>),
+    /// Weak, since exchanges may be bound in circles.
+    Exchange(u32, Weak<Exchange>),
+}
+
+impl Destination {
+    pub(crate) fn exchange(exchange: &Arc<Exchange>) -> Destination {
+        Destination::Exchange(exchange.id, Arc::downgrade(exchange))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        match self {
+            Destination::Queue(queue) => queue.id(),
+            Destination::Exchange(id, _) => *id,
+        }
+    }
+}
+
+// Queues and exchanges draw their ids from one sequence.
+impl PartialEq for Destination {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Destination {}
+
+impl Hash for Destination {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
+/// One binding, as listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BindingInfo {
+    /// The exchange it starts from.
+    pub source: String,
+    /// The queue or exchange it leads to.
+    pub destination: String,
+    /// Whether `destination` is an exchange.
+    pub to_exchange: bool,
+    /// Its routing key or pattern.
+    pub routing_key: String,
+    /// Its arguments.
+    pub arguments: Table,
+}
+
+/// What went through an exchange since the broker was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeStatistics {
+    /// Messages published to it.
+    pub published: u64,
+    /// Messages that reached at least one queue.
+    pub routed: u64,
+    /// Messages that reached none.
+    pub unroutable: u64,
+    /// Bindings from it.
+    pub bindings: usize,
+}
+
+/// An exchange: routes messages to queues.
+pub struct Exchange {
+    id: u32,
+    name: Box<str>,
+    options: ExchangeOptions,
+    core: Arc<Core>,
+    vhost: Weak<VirtualHost>,
+    generation: Arc<Generation>,
+    pub(crate) bindings: Bindings<Destination>,
+    cache: OnceLock<Box<RouteCache>>,
+    /// Counts only: Relaxed.
+    published: AtomicU64,
+    unroutable: AtomicU64,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        id: u32,
+        name: &str,
+        options: ExchangeOptions,
+        core: &Arc<Core>,
+        vhost: Weak<VirtualHost>,
+        generation: &Arc<Generation>,
+    ) -> Arc<Exchange> {
+        Arc::new(Exchange {
+            generation: generation.clone(),
+            id,
+            name: name.into(),
+            bindings: Bindings::new(options.kind),
+            options,
+            core: core.clone(),
+            vhost,
+            cache: OnceLock::new(),
+            published: AtomicU64::new(0),
+            unroutable: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its name; empty for the default exchange.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it routes.
+    pub fn kind(&self) -> ExchangeKind {
+        self.options.kind
+    }
+
+    /// As declared.
+    pub fn options(&self) -> &ExchangeOptions {
+        &self.options
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    pub(crate) fn vhost(&self) -> Result<Arc<VirtualHost>, Error> {
+        self.vhost.upgrade().ok_or(Error::Closed)
+    }
+
+    pub(crate) fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    pub(crate) fn cache(&self) -> &RouteCache {
+        self.cache.get_or_init(Box::default)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn count(&self, published: u64, unroutable: u64) {
+        self.published.fetch_add(published, Ordering::Relaxed);
+        if unroutable != 0 {
+            self.unroutable.fetch_add(unroutable, Ordering::Relaxed);
+        }
+    }
+
+    fn check_publish(&self) -> Result<(), Error> {
+        self.core.check_open()?;
+        if self.options.internal {
+            return Err(Error::AccessRefused(format!(
+                "exchange '{}' is internal and takes messages from other exchanges only: publish to one that is bound to it",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Publishes one message: routes it and puts it into every queue found.
+    ///
+    /// The ticket is zero unless the message is persistent and reached a durable queue of a broker with a journal.
+    ///
+    /// # Errors
+    /// Nothing was published: [`Error::Unroutable`] (mandatory only), [`Error::PublishRejected`], [`Error::Busy`],
+    /// [`Error::DiskFull`], [`Error::MessageTooLarge`], [`Error::InvalidArgument`], [`Error::JournalFailed`],
+    /// [`Error::AccessRefused`] (internal exchange), [`Error::Closed`].
+    pub fn publish(&self, message: &NewMessage<'_>) -> Result<Published, Error> {
+        self.check_publish()?;
+        let draft = Draft::new(self, message, self.core.clock.now_ns())?;
+        crate::commit::publish_one(self, message, draft)
+    }
+
+    /// Publishes messages in order, with one journal record for many of them. Not a transaction: `accepted` tells
+    /// how many were published when the journal ran out of room on the way; an error means none was.
+    ///
+    /// # Errors
+    /// As [`Exchange::publish`], for the first message that cannot be published.
+    pub fn publish_batch(&self, messages: &[NewMessage<'_>]) -> Result<Published, Error> {
+        self.check_publish()?;
+        crate::commit::publish_batch(self, messages)
+    }
+
+    /// Bindings from this exchange.
+    pub fn bindings(&self) -> Vec<BindingInfo> {
+        self.bindings
+            .list()
+            .into_iter()
+            .map(|(routing_key, arguments, destination)| {
+                let (destination, to_exchange) = match destination {
+                    Destination::Queue(queue) => (queue.name().to_string(), false),
+                    Destination::Exchange(_, weak) => (
+                        weak.upgrade()
+                            .map(|e| e.name().to_string())
+                            .unwrap_or_default(),
+                        true,
+                    ),
+                };
+                BindingInfo {
+                    source: self.name.to_string(),
+                    destination,
+                    to_exchange,
+                    routing_key,
+                    arguments,
+                }
+            })
+            .collect()
+    }
+
+    /// What went through since the broker was opened.
+    pub fn statistics(&self) -> ExchangeStatistics {
+        let unroutable = self.unroutable.load(Ordering::Relaxed);
+        let published = self.published.load(Ordering::Relaxed);
+        ExchangeStatistics {
+            published,
+            routed: published.saturating_sub(unroutable),
+            unroutable,
+            bindings: self.bindings.len(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,422 @@
+//! Queues. This file holds what a queue is and what can be asked of it; every change of a message's state is in
+//! `transitions.rs`, and nowhere else.
+
+pub(crate) mod consumers;
+pub(crate) mod counters;
+pub(crate) mod note;
+pub(crate) mod ready;
+pub(crate) mod schedule;
+pub(crate) mod transitions;
+pub(crate) mod waiters;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use wherry_queues::groups::SharedGroups;
+use wherry_queues::{Fifo, PriorityFifo};
+
+use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
+use crate::error::Error;
+use crate::message::{Facts, Message, Parts};
+use crate::options::QueueOptions;
+use crate::properties::PropertiesView;
+use crate::table::ValueView;
+use crate::vhost::VirtualHost;
+use consumers::Consumers;
+use counters::Counters;
+use note::Note;
+use ready::Ready;
+use schedule::Schedule;
+use waiters::Waiters;
+
+/// What a waiting message costs beside its body: allocation, envelope, slot. Used to guess a queue's heap.
+const MESSAGE_OVERHEAD_BYTES: u64 = 160;
+
+/// A queue: messages wait in it until consumers have settled them.
+pub struct Queue {
+    id: u32,
+    name: Box<str>,
+    options: Arc<QueueOptions>,
+    durable: bool,
+    pub(crate) core: Arc<Core>,
+    vhost: Weak<VirtualHost>,
+    pub(crate) ready: Ready,
+    pub(crate) counters: Counters,
+    pub(crate) waiters: Waiters,
+    pub(crate) consumers: Consumers,
+    schedule: Mutex<Schedule>,
+    next_schedule_id: AtomicU64,
+    /// Positions below this may have been handed out before a crash, by level for priority queues collapsed into one
+    /// (positions of a level never exceed it either). Only grows; Relaxed: a hint.
+    ceiling: AtomicU64,
+    /// Set once, under the topology lock. Relaxed: who is late works on a queue that nobody can reach any more.
+    deleted: AtomicBool,
+    /// When it was last declared, got from or had a consumer. Relaxed: a time.
+    last_used_ns: AtomicU64,
+}
+
+/// A waiting message as seen by `browse`.
+#[derive(Clone, Debug)]
+pub struct Browsed {
+    /// Its position in the queue (in its priority level).
+    pub position: u64,
+    /// Its level in a priority queue, else 0.
+    pub priority: u8,
+    /// Whether it was handed out before.
+    pub redelivered: bool,
+    /// Attempts that ended without an ack.
+    pub delivery_count: u32,
+    /// The message.
+    pub message: Message,
+}
+
+/// A message that is not deliverable yet.
+#[derive(Clone, Debug)]
+pub struct ScheduledMessage {
+    /// Names it for `cancel_scheduled`.
+    pub id: u64,
+    /// When it becomes deliverable, in nanoseconds since the UNIX epoch.
+    pub due_ns: u64,
+    /// True for a failed message that waits for its next attempt, false for one published with a delay.
+    pub retry: bool,
+    /// The message.
+    pub message: Message,
+}
+
+/// A queue's state and history since the broker was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "each name says what it counts; docs/guarantees.md defines the states"
+)]
+pub struct QueueStatistics {
+    pub ready: u64,
+    pub unacked: u64,
+    pub scheduled: u64,
+    pub ready_bytes: u64,
+    pub consumers: u64,
+    pub published: u64,
+    pub delivered: u64,
+    pub acknowledged: u64,
+    pub redelivered: u64,
+    pub requeued: u64,
+    pub expired: u64,
+    pub dead_lettered: u64,
+    pub dropped: u64,
+    pub rejected: u64,
+    pub groups: u64,
+    pub oldest_published_ns: Option<u64>,
+}
+
+/// The structure under a queue, empty or restored.
+pub(crate) fn new_ready(options: &QueueOptions) -> Ready {
+    if options.group_by.is_some() {
+        Ready::Groups(SharedGroups::new())
+    } else if let Some(levels) = options.max_priority {
+        Ready::Priority(PriorityFifo::new(usize::from(levels) + 1))
+    } else {
+        Ready::Fifo(Fifo::new())
+    }
+}
+
+/// The group that a message names by a header, a property or its routing key.
+pub(crate) fn group_of(core: &Core, name: &str, parts: &Parts<'_>) -> Option<u64> {
+    if name == "routing-key" {
+        return Some(core.group_hash(parts.routing_key.as_bytes()));
+    }
+    if parts.properties.is_empty() {
+        return None;
+    }
+    let view = PropertiesView::new(parts.properties);
+    if let Some(value) = view.headers().and_then(|headers| headers.get(name)) {
+        return match value {
+            ValueView::Void => None,
+            ValueView::Str(text) => Some(core.group_hash(text)),
+            // A number is the same group however wide it was sent.
+            value => match value.as_integer() {
+                Some(n) => Some(core.group_hash(&n.to_le_bytes())),
+                None => Some(core.group_hash(format!("{value:?}").as_bytes())),
+            },
+        };
+    }
+    let property = match name {
+        "message-id" => view.message_id(),
+        "correlation-id" => view.correlation_id(),
+        "type" => view.type_(),
+        "app-id" => view.app_id(),
+        "user-id" => view.user_id(),
+        "reply-to" => view.reply_to(),
+        _ => None,
+    };
+    property.map(|text| core.group_hash(text))
+}
+
+/// When a message dies in a queue declared like this; 0 = never.
+pub(crate) fn deadline(options: &QueueOptions, facts: &Facts) -> u64 {
+    match options.message_ttl {
+        None => facts.expires_ns,
+        Some(ttl) => {
+            let own = facts.published_ns.max(facts.due_ns) + ttl.as_nanos() as u64;
+            if facts.expires_ns == 0 {
+                own
+            } else {
+                own.min(facts.expires_ns)
+            }
+        }
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(
+        id: u32,
+        name: &str,
+        options: Arc<QueueOptions>,
+        core: &Arc<Core>,
+        vhost: Weak<VirtualHost>,
+        ready: Ready,
+    ) -> Arc<Queue> {
+        // An exclusive queue ends with its owner, so it never outlives the process.
+        let durable = options.durable && options.exclusive.is_none() && core.storage().is_some();
+        let now = core.clock.now_ns();
+        let queue = Arc::new(Queue {
+            id,
+            name: name.into(),
+            durable,
+            core: core.clone(),
+            vhost,
+            ready,
+            counters: Counters::default(),
+            waiters: Waiters::default(),
+            consumers: Consumers::new(options.single_active_consumer),
+            schedule: Mutex::default(),
+            next_schedule_id: AtomicU64::new(1),
+            ceiling: AtomicU64::new(0),
+            deleted: AtomicBool::new(false),
+            last_used_ns: AtomicU64::new(now),
+            options,
+        });
+        core.register_queue(&queue);
+        if let Some(time) = queue.options.expires {
+            core.timer.schedule(
+                now + time.as_nanos() as u64,
+                Event::QueueExpiry { queue: id },
+            );
+        }
+        queue
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As declared.
+    pub fn options(&self) -> &QueueOptions {
+        &self.options
+    }
+
+    pub(crate) fn vhost(&self) -> Result<Arc<VirtualHost>, Error> {
+        self.vhost.upgrade().ok_or(Error::Closed)
+    }
+
+    /// Whether it and its persistent messages are in the journal.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn check_usable(&self) -> Result<(), Error> {
+        self.core.check_open()?;
+        if self.is_deleted() {
+            return Err(Error::UnknownQueue {
+                name: self.name.to_string(),
+                virtual_host: self
+                    .vhost()
+                    .map(|v| v.name().to_string())
+                    .unwrap_or_default(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn touch(&self) {
+        self.last_used_ns
+            .store(self.core.clock.now_ns(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_used_ns(&self) -> u64 {
+        self.last_used_ns.load(Ordering::Relaxed)
+    }
+
+    /// The lane for a priority: above the queue's maximum counts as the maximum.
+    pub(crate) fn level_of(&self, priority: u8) -> u8 {
+        priority.min(self.options.max_priority.unwrap_or(0))
+    }
+
+    /// The message's group, if this queue has groups and the message names one.
+    pub(crate) fn group_of(&self, parts: &Parts<'_>) -> Option<u64> {
+        group_of(&self.core, self.options.group_by.as_deref()?, parts)
+    }
+
+    /// When a message dies in this queue; 0 = never.
+    pub(crate) fn deadline(&self, facts: &Facts) -> u64 {
+        deadline(&self.options, facts)
+    }
+
+    /// Whether further persistent messages stay in the journal only.
+    pub(crate) fn is_paged(&self) -> bool {
+        self.counters.ready_bytes() + self.counters.ready() * MESSAGE_OVERHEAD_BYTES
+            > QUEUE_HEAP_BYTES
+    }
+
+    /// Whether `extra` further messages would stand above a length limit.
+    pub(crate) fn is_full(&self, extra: u64) -> bool {
+        self.options
+            .max_length
+            .is_some_and(|max| self.counters.ready() + extra >= max)
+            || self
+                .options
+                .max_length_bytes
+                .is_some_and(|max| self.counters.ready_bytes() >= max)
+    }
+
+    pub(crate) fn count_rejected(&self, n: u64) {
+        counters::add(&self.counters.input.rejected, n);
+    }
+
+    pub(crate) fn new_schedule_ids(&self, n: u64) -> u64 {
+        self.next_schedule_id.fetch_add(n, Ordering::Relaxed) // uniqueness needs only the atomic add
+    }
+
+    pub(crate) fn skip_schedule_id(&self, id: u64) {
+        self.next_schedule_id.fetch_max(id + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ceiling(&self) -> &AtomicU64 {
+        &self.ceiling
+    }
+
+    pub(crate) fn schedule(&self) -> &Mutex<Schedule> {
+        &self.schedule
+    }
+
+    /// Tells up to `n` waiting consumers that there is something.
+    pub(crate) fn wake(&self, n: usize) {
+        if !self.waiters.any() {
+            return;
+        }
+        // Who may take depends on the others where consumers differ: let them all look.
+        let n = if self.consumers.is_restricted() {
+            usize::MAX
+        } else {
+            n
+        };
+        for consumer in self.waiters.take(n) {
+            consumer.notify();
+        }
+    }
+
+    /// Waiting messages in the order in which they would be delivered, without any effect on them. In a queue with
+    /// groups messages that wait behind others of their group are included, in order of position.
+    pub fn browse(&self, offset: usize, limit: usize) -> Vec<Browsed> {
+        let mut seen = 0;
+        let mut found = Vec::new();
+        let journal = self.core.storage().map(|s| s.journal().clone());
+        self.ready.browse(
+            offset.saturating_add(limit),
+            |level, position, note, stored| {
+                seen += 1;
+                if seen <= offset {
+                    return;
+                }
+                if let Ok(message) = stored.message(journal.as_deref()) {
+                    let note = Note(note);
+                    found.push(Browsed {
+                        position,
+                        priority: level,
+                        redelivered: note.redelivered(),
+                        delivery_count: note.delivery_count(),
+                        message,
+                    });
+                }
+            },
+        );
+        found
+    }
+
+    /// Messages that are not deliverable yet, the soonest first.
+    pub fn scheduled(&self) -> Vec<ScheduledMessage> {
+        let journal = self.core.storage().map(|s| s.journal().clone());
+        let schedule = self.schedule.lock();
+        schedule
+            .iter()
+            .filter_map(|(due_ns, id, waiting)| {
+                let message = waiting.stored().message(journal.as_deref()).ok()?;
+                Some(ScheduledMessage {
+                    id,
+                    due_ns,
+                    retry: waiting.is_retry(),
+                    message,
+                })
+            })
+            .collect()
+    }
+
+    /// State now, and history since the broker was opened.
+    pub fn statistics(&self) -> QueueStatistics {
+        let count = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let (input, output, done) = (
+            &self.counters.input,
+            &self.counters.output,
+            &self.counters.done,
+        );
+        let scheduled = self.schedule.lock().len() as u64;
+        let mut oldest_published_ns = None;
+        let journal = self.core.storage().map(|s| s.journal().clone());
+        self.ready.browse(1, |_, _, _, stored| {
+            oldest_published_ns = stored
+                .message(journal.as_deref())
+                .ok()
+                .map(|m| m.published_ns());
+        });
+        QueueStatistics {
+            ready: self.ready.len(),
+            unacked: self.counters.unacked(),
+            scheduled,
+            ready_bytes: self.counters.ready_bytes(),
+            consumers: self.consumers.count() as u64,
+            published: count(&input.published),
+            delivered: count(&output.delivered),
+            acknowledged: count(&done.acknowledged),
+            redelivered: count(&output.redelivered),
+            requeued: count(&done.requeued),
+            expired: count(&done.expired),
+            dead_lettered: count(&done.dead_lettered),
+            dropped: count(&done.dropped),
+            rejected: count(&input.rejected),
+            groups: self.ready.groups(),
+            oldest_published_ns,
+        }
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

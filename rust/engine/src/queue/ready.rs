@@ -1,0 +1,241 @@
+//! The structure under a queue: a FIFO, priority lanes, or message groups. One face over the three, so that the rest
+//! of the engine does not care.
+
+use smallvec::SmallVec;
+use wherry_queues::groups::{GroupClaim, GroupLease, SharedGroups};
+use wherry_queues::{Claim, Fifo, Lease, PriorityFifo};
+
+use crate::message::Stored;
+
+/// The owner's right to one leased message.
+pub(crate) enum Token {
+    Fifo(Lease<Stored>),
+    Priority(Lease<Stored>),
+    Group(GroupLease<Stored>),
+}
+
+impl Token {
+    pub(crate) fn level(&self) -> u8 {
+        match self {
+            Token::Priority(lease) => lease.level(),
+            Token::Fifo(_) | Token::Group(_) => 0,
+        }
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        match self {
+            Token::Fifo(lease) => lease.position(),
+            Token::Priority(lease) => lease.position(),
+            Token::Group(lease) => lease.position(),
+        }
+    }
+
+    pub(crate) fn note(&self) -> u32 {
+        match self {
+            Token::Fifo(lease) => lease.note(),
+            Token::Priority(lease) => lease.note(),
+            Token::Group(lease) => lease.note(),
+        }
+    }
+
+    pub(crate) fn stored(&self) -> &Stored {
+        match self {
+            Token::Fifo(lease) => lease.value(),
+            Token::Priority(lease) => lease.value(),
+            Token::Group(lease) => lease.value(),
+        }
+    }
+}
+
+/// Where taken tokens go before they are looked at; kept by the taker, so that taking allocates nothing.
+#[derive(Default)]
+pub(crate) struct TakeBuffer {
+    fifo: Vec<Lease<Stored>>,
+    priority: Vec<Lease<Stored>>,
+    group: Vec<GroupLease<Stored>>,
+}
+
+/// Places reserved for messages that are about to be written.
+pub(crate) enum ReadyClaim<'a> {
+    Fifo(Claim<'a, Stored>),
+    /// One claim a message, since each has its own level.
+    Priority(SmallVec<[(u8, Claim<'a, Stored>); 1]>),
+    Group(GroupClaim<'a, Stored>),
+}
+
+pub(crate) enum Ready {
+    Fifo(Fifo<Stored>),
+    Priority(PriorityFifo<Stored>),
+    Groups(SharedGroups<Stored>),
+}
+
+/// What is asked of a message to find its place.
+pub(crate) trait Placed {
+    fn level(&self) -> u8;
+    fn group(&self) -> Option<u64>;
+}
+
+impl<'a> ReadyClaim<'a> {
+    /// Level and position of the `index`th message.
+    pub(crate) fn place(&self, index: usize) -> (u8, u64) {
+        match self {
+            ReadyClaim::Fifo(claim) => (0, claim.first() + index as u64),
+            ReadyClaim::Priority(claims) => (claims[index].0, claims[index].1.first()),
+            ReadyClaim::Group(claim) => (0, claim.first() + index as u64),
+        }
+    }
+
+    /// Makes all of them ready.
+    pub(crate) fn fill(self, messages: impl ExactSizeIterator<Item = Stored>) {
+        match self {
+            ReadyClaim::Fifo(claim) => claim.fill(messages.map(|m| (m, 0))),
+            ReadyClaim::Priority(claims) => {
+                for ((_, claim), message) in claims.into_iter().zip(messages) {
+                    claim.fill(std::iter::once((message, 0)));
+                }
+            }
+            ReadyClaim::Group(claim) => claim.fill(messages.map(|m| (m, 0))),
+        }
+    }
+}
+
+impl Ready {
+    pub(crate) fn claim<P: Placed>(
+        &self,
+        messages: impl ExactSizeIterator<Item = P>,
+    ) -> ReadyClaim<'_> {
+        match self {
+            Ready::Fifo(fifo) => ReadyClaim::Fifo(fifo.claim(messages.len())),
+            Ready::Priority(lanes) => ReadyClaim::Priority(
+                messages
+                    .map(|m| {
+                        let level = m.level();
+                        (level, lanes.claim(level, 1))
+                    })
+                    .collect(),
+            ),
+            Ready::Groups(groups) => ReadyClaim::Group(groups.claim(messages.map(|m| m.group()))),
+        }
+    }
+
+    pub(crate) fn take(&self, max: usize, buffer: &mut TakeBuffer, mut f: impl FnMut(Token)) {
+        match self {
+            Ready::Fifo(fifo) => {
+                fifo.take_batch(max, &mut buffer.fifo);
+                buffer
+                    .fifo
+                    .drain(..)
+                    .for_each(|lease| f(Token::Fifo(lease)));
+            }
+            Ready::Priority(lanes) => {
+                lanes.take_batch(max, &mut buffer.priority);
+                buffer
+                    .priority
+                    .drain(..)
+                    .for_each(|lease| f(Token::Priority(lease)));
+            }
+            Ready::Groups(groups) => {
+                groups.take_batch(max, &mut buffer.group);
+                buffer
+                    .group
+                    .drain(..)
+                    .for_each(|lease| f(Token::Group(lease)));
+            }
+        }
+    }
+
+    pub(crate) fn settle(&self, token: Token) -> Stored {
+        match (self, token) {
+            (Ready::Fifo(fifo), Token::Fifo(lease)) => fifo.settle(lease),
+            (Ready::Priority(lanes), Token::Priority(lease)) => lanes.settle(lease),
+            (Ready::Groups(groups), Token::Group(lease)) => groups.settle(lease),
+            _ => unreachable!("a token goes back to the queue it came from"),
+        }
+    }
+
+    pub(crate) fn requeue(&self, token: Token, note: u32) {
+        match (self, token) {
+            (Ready::Fifo(fifo), Token::Fifo(lease)) => fifo.requeue(lease, note),
+            (Ready::Priority(lanes), Token::Priority(lease)) => lanes.requeue(lease, note),
+            (Ready::Groups(groups), Token::Group(lease)) => groups.requeue(lease, note),
+            _ => unreachable!("a token goes back to the queue it came from"),
+        }
+    }
+
+    /// Takes a message that nobody holds out of the middle.
+    pub(crate) fn remove(&self, level: u8, position: u64) -> Option<(Stored, u32)> {
+        match self {
+            Ready::Fifo(fifo) => fifo.remove(position),
+            Ready::Priority(lanes) => lanes.remove(level, position),
+            Ready::Groups(groups) => groups.remove(position),
+        }
+    }
+
+    /// Looks at an unsettled message, ready or leased.
+    pub(crate) fn inspect<R>(
+        &self,
+        level: u8,
+        position: u64,
+        f: impl FnOnce(u32, &Stored) -> R,
+    ) -> Option<R> {
+        match self {
+            Ready::Fifo(fifo) => fifo.inspect(position, |_, note, stored| f(note, stored)),
+            Ready::Priority(lanes) => {
+                lanes.inspect(level, position, |_, note, stored| f(note, stored))
+            }
+            Ready::Groups(groups) => groups.inspect(position, |_, note, stored| f(note, stored)),
+        }
+    }
+
+    /// Ready messages in the order in which they would be delivered; `f` gets level, position and note.
+    pub(crate) fn browse(&self, max: usize, mut f: impl FnMut(u8, u64, u32, &Stored)) {
+        match self {
+            Ready::Fifo(fifo) => fifo.browse(0, max, |position, note, stored| {
+                f(0, position, note, stored)
+            }),
+            Ready::Priority(lanes) => lanes.browse(u8::MAX, 0, max, &mut f),
+            Ready::Groups(groups) => groups.browse(0, max, |position, note, stored| {
+                f(0, position, note, stored)
+            }),
+        };
+    }
+
+    pub(crate) fn purge(&self, mut f: impl FnMut(u8, u64, Stored, u32)) {
+        match self {
+            Ready::Fifo(fifo) => fifo.purge(|position, stored, note| f(0, position, stored, note)),
+            Ready::Priority(lanes) => lanes.purge(&mut f),
+            Ready::Groups(groups) => {
+                groups.purge(|position, stored, note| f(0, position, stored, note))
+            }
+        };
+    }
+
+    /// Messages that wait, those behind others of their group included. Approximate while others work on it.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Ready::Fifo(fifo) => fifo.len() as u64,
+            Ready::Priority(lanes) => lanes.len() as u64,
+            Ready::Groups(groups) => groups.len() as u64,
+        }
+    }
+
+    /// Whether a `take` would find something.
+    pub(crate) fn has_ready(&self) -> bool {
+        match self {
+            Ready::Fifo(fifo) => !fifo.is_empty(),
+            Ready::Priority(lanes) => !lanes.is_empty(),
+            Ready::Groups(groups) => groups.ready() > 0,
+        }
+    }
+
+    pub(crate) fn groups(&self) -> u64 {
+        match self {
+            Ready::Groups(groups) => groups.groups() as u64,
+            Ready::Fifo(_) | Ready::Priority(_) => 0,
+        }
+    }
+
+    pub(crate) fn is_grouped(&self) -> bool {
+        matches!(self, Ready::Groups(_))
+    }
+}

@@ -1,0 +1,118 @@
+//! A queue's messages that are not deliverable yet: published with a delay, or waiting for their next attempt.
+//! Behind a short mutex: these are rare beside what a queue does otherwise.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::note::Note;
+use super::ready::Token;
+use crate::deadletter::Reason;
+use crate::entries::Place;
+use crate::message::Stored;
+
+pub(crate) enum Waiting {
+    /// Published with a delay: has no place yet, gets one at the end of the queue when it is due.
+    Delayed(Stored),
+    /// A failed message: still leased, so that it keeps its place and its group stays behind it.
+    Retry {
+        token: Token,
+        note: Note,
+        body_bytes: u64,
+    },
+    /// A dead message for which the journal had no room: settled in its queue, not yet anywhere else.
+    Dead {
+        stored: Stored,
+        place: Place,
+        reason: Reason,
+    },
+}
+
+impl Waiting {
+    pub(crate) fn stored(&self) -> &Stored {
+        match self {
+            Waiting::Delayed(stored) | Waiting::Dead { stored, .. } => stored,
+            Waiting::Retry { token, .. } => token.stored(),
+        }
+    }
+
+    fn place(&self) -> Option<(u8, u64)> {
+        match self {
+            Waiting::Delayed(_) => None,
+            Waiting::Retry { token, .. } => Some((token.level(), token.position())),
+            Waiting::Dead { place, .. } => Some((place.level, place.position)),
+        }
+    }
+
+    pub(crate) fn is_retry(&self) -> bool {
+        !matches!(self, Waiting::Delayed(_))
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Schedule {
+    by_time: BTreeMap<(u64, u64), Waiting>,
+    due_by_id: HashMap<u64, u64>,
+    /// Retries and dead messages have a place in the queue, by which compaction finds them.
+    id_by_place: HashMap<(u8, u64), u64>,
+}
+
+impl Schedule {
+    pub(crate) fn insert(&mut self, id: u64, due_ns: u64, waiting: Waiting) {
+        self.due_by_id.insert(id, due_ns);
+        if let Some(place) = waiting.place() {
+            self.id_by_place.insert(place, id);
+        }
+        self.by_time.insert((due_ns, id), waiting);
+    }
+
+    /// The first that is due at `now_ns`.
+    pub(crate) fn pop_due(&mut self, now_ns: u64) -> Option<(u64, u64, Waiting)> {
+        let first = self.by_time.first_entry()?;
+        if first.key().0 > now_ns {
+            return None;
+        }
+        let ((due_ns, id), waiting) = first.remove_entry();
+        self.due_by_id.remove(&id);
+        self.forget_place(&waiting);
+        Some((due_ns, id, waiting))
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) -> Option<(u64, Waiting)> {
+        let due_ns = self.due_by_id.remove(&id)?;
+        let waiting = self.by_time.remove(&(due_ns, id))?;
+        self.forget_place(&waiting);
+        Some((due_ns, waiting))
+    }
+
+    fn forget_place(&mut self, waiting: &Waiting) {
+        if let Some(place) = waiting.place() {
+            self.id_by_place.remove(&place);
+        }
+    }
+
+    pub(crate) fn get_by_place(&self, level: u8, position: u64) -> Option<(u64, &Waiting)> {
+        self.get(*self.id_by_place.get(&(level, position))?)
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<(u64, &Waiting)> {
+        let due_ns = *self.due_by_id.get(&id)?;
+        Some((due_ns, self.by_time.get(&(due_ns, id))?))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64, &Waiting)> {
+        self.by_time
+            .iter()
+            .map(|((due_ns, id), waiting)| (*due_ns, *id, waiting))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u64, Waiting)> {
+        self.due_by_id.clear();
+        self.id_by_place.clear();
+        std::mem::take(&mut self.by_time)
+            .into_iter()
+            .map(|((_, id), waiting)| (id, waiting))
+    }
+}

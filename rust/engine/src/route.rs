@@ -1,0 +1,214 @@
+//! From an exchange and a routing key to queues: through bindings, exchanges bound to exchanges, alternate exchanges,
+//! and the CC and BCC headers. Each queue gets one copy, cycles are followed once.
+//!
+//! Answers are cached per exchange and routing key. A cached answer carries the generation of its virtual host's
+//! topology; any change of topology makes a new generation and thereby every cached answer stale. Routes that looked
+//! at headers are not cached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smallvec::SmallVec;
+
+use crate::error::Error;
+use crate::exchange::{Destination, Exchange};
+use crate::queue::Queue;
+use crate::routing::ExchangeKind;
+use crate::table::{TableView, ValueView};
+use crate::vhost::VirtualHost;
+
+/// Cached answers an exchange keeps; past it the cache starts anew. A key and its route cost some 150 bytes.
+const CACHED_ROUTES_MAX: usize = 32_768;
+
+/// The queues of one routing decision.
+#[derive(Default)]
+pub(crate) struct Route {
+    generation: u64,
+    pub(crate) queues: SmallVec<[Arc<Queue>; 1]>,
+}
+
+/// The version of a virtual host's topology.
+#[derive(Default)]
+pub(crate) struct Generation(AtomicU64);
+
+impl Generation {
+    /// Acquire pairs with the Release in `bump`: who sees the new number also sees the changed tables.
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Called after a table changed.
+    pub(crate) fn bump(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+pub(crate) struct RouteCache {
+    routes: papaya::HashMap<Box<str>, Route, foldhash::fast::RandomState>,
+}
+
+impl Default for RouteCache {
+    fn default() -> Self {
+        RouteCache {
+            routes: papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()),
+        }
+    }
+}
+
+impl RouteCache {
+    /// Calls `f` with the queues for `key`.
+    pub(crate) fn with<R>(
+        &self,
+        exchange: &Exchange,
+        key: &str,
+        headers: Option<TableView<'_>>,
+        f: impl FnOnce(&[Arc<Queue>]) -> R,
+    ) -> Result<R, Error> {
+        // Read before routing: a change in between makes the answer stale at once.
+        let generation = exchange.generation().now();
+        let routes = self.routes.pin();
+        if let Some(route) = routes.get(key)
+            && route.generation == generation
+        {
+            return Ok(f(&route.queues));
+        }
+        let vhost = exchange.vhost()?;
+        let mut walk = Walk::new(&vhost);
+        walk.exchange(exchange, key, headers);
+        let route = Route {
+            generation,
+            queues: walk.queues,
+        };
+        if !walk.looked_at_headers {
+            if routes.len() >= CACHED_ROUTES_MAX {
+                routes.clear();
+            }
+            return Ok(f(&routes.insert_and_get(key.into(), route).queues));
+        }
+        Ok(f(&route.queues))
+    }
+}
+
+trait InsertAndGet {
+    fn insert_and_get(&self, key: Box<str>, route: Route) -> &Route;
+}
+
+impl<G: papaya::Guard> InsertAndGet
+    for papaya::HashMapRef<'_, Box<str>, Route, foldhash::fast::RandomState, G>
+{
+    fn insert_and_get(&self, key: Box<str>, route: Route) -> &Route {
+        let route = papaya::Operation::<Route, ()>::Insert(route);
+        let mut route = Some(route);
+        match self.compute(key, |_| {
+            route.take().unwrap_or(papaya::Operation::Abort(()))
+        }) {
+            papaya::Compute::Inserted(_, route) => route,
+            papaya::Compute::Updated {
+                new: (_, route), ..
+            } => route,
+            _ => unreachable!("the operation is an insert"),
+        }
+    }
+}
+
+/// Routing by several keys (CC, BCC) is rare and not cached.
+pub(crate) fn route_all(
+    vhost: &VirtualHost,
+    exchange: &Exchange,
+    keys: &[&str],
+    headers: Option<TableView<'_>>,
+) -> SmallVec<[Arc<Queue>; 1]> {
+    let mut walk = Walk::new(vhost);
+    for key in keys {
+        walk.seen.clear();
+        walk.exchange(exchange, key, headers);
+    }
+    walk.queues
+}
+
+/// Routing keys of the CC and BCC headers: arrays of texts, anything else is ignored as RabbitMQ does.
+pub(crate) fn carbon_copies<'a>(headers: TableView<'a>, name: &str) -> SmallVec<[&'a str; 2]> {
+    match headers.get(name) {
+        Some(ValueView::Array(items)) => items.iter().filter_map(|item| item.as_str()).collect(),
+        _ => SmallVec::new(),
+    }
+}
+
+struct Walk<'a> {
+    vhost: &'a VirtualHost,
+    queues: SmallVec<[Arc<Queue>; 1]>,
+    /// Ids of exchanges already walked.
+    seen: SmallVec<[u32; 4]>,
+    looked_at_headers: bool,
+}
+
+/// Above this many queues a set is faster than looking through the list.
+const LINEAR_QUEUES_MAX: usize = 32;
+
+impl<'a> Walk<'a> {
+    fn new(vhost: &'a VirtualHost) -> Self {
+        Walk {
+            vhost,
+            queues: SmallVec::new(),
+            seen: SmallVec::new(),
+            looked_at_headers: false,
+        }
+    }
+
+    fn exchange(&mut self, exchange: &Exchange, key: &str, headers: Option<TableView<'_>>) {
+        if self.seen.contains(&exchange.id()) {
+            return;
+        }
+        self.seen.push(exchange.id());
+        if exchange.is_default() {
+            if let Ok(queue) = self.vhost.queue(key) {
+                self.add(&queue);
+            }
+            return;
+        }
+        if exchange.kind() == ExchangeKind::Headers {
+            self.looked_at_headers = true;
+        }
+        let mut next: SmallVec<[Arc<Exchange>; 2]> = SmallVec::new();
+        let mut matched = false;
+        let before = self.queues.len();
+        exchange
+            .bindings
+            .route(key, headers, &mut |destination: &Destination| {
+                matched = true;
+                match destination {
+                    // Doubles of one large table are sorted out below.
+                    Destination::Queue(queue) => {
+                        if self.queues.len() >= LINEAR_QUEUES_MAX || !contains(&self.queues, queue)
+                        {
+                            self.queues.push(queue.clone());
+                        }
+                    }
+                    Destination::Exchange(_, exchange) => next.extend(exchange.upgrade()),
+                }
+            });
+        if self.queues.len() > LINEAR_QUEUES_MAX && self.queues.len() > before {
+            let mut known = std::collections::HashSet::new();
+            self.queues.retain(|queue| known.insert(queue.id()));
+        }
+        for exchange in next {
+            self.exchange(&exchange, key, headers);
+        }
+        if !matched
+            && let Some(name) = &exchange.options().alternate_exchange
+            && let Ok(alternate) = self.vhost.exchange(name)
+        {
+            self.exchange(&alternate, key, headers);
+        }
+    }
+
+    fn add(&mut self, queue: &Arc<Queue>) {
+        if !contains(&self.queues, queue) {
+            self.queues.push(queue.clone());
+        }
+    }
+}
+
+fn contains(queues: &[Arc<Queue>], queue: &Arc<Queue>) -> bool {
+    queues.iter().any(|known| Arc::ptr_eq(known, queue))
+}

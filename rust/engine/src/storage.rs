@@ -1,0 +1,150 @@
+//! The engine's side of the journal: one durable change is one record, whatever it is made of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use wherry_journal::{AppendError, Class, Journal, Reservation};
+
+use crate::compaction::Evacuation;
+use crate::entries::{self, RECORD_COMMIT, Run};
+use crate::error::Error;
+
+/// When something appended is on stable storage: `broker.durable() >= ticket`. Zero has nothing to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// Nothing to wait for.
+    pub const NONE: Ticket = Ticket(0);
+}
+
+pub(crate) struct Storage {
+    journal: Arc<Journal>,
+    /// Acknowledgements that happened in memory while the journal had no room for them. Written as soon as there is
+    /// room; `barrier` refuses to promise anything before. Bounded by the messages in the journal, and joined to runs.
+    deferred: Mutex<Vec<Run>>,
+    /// Whether `deferred` has any, so that the common path does not lock. Relaxed: written under the lock; a reader
+    /// that is late finds them at the next call.
+    has_deferred: AtomicBool,
+    /// Read: a change is being appended whose slots change only afterwards. Write: compaction compares slots with
+    /// the journal. Without it compaction could copy a message forward behind the entry that settles it.
+    pub(crate) compaction: RwLock<()>,
+    pub(crate) evacuation: Mutex<Evacuation>,
+}
+
+pub(crate) fn journal_error(error: AppendError) -> Error {
+    match error {
+        AppendError::Busy => Error::Busy,
+        AppendError::DiskFull => Error::DiskFull,
+        AppendError::Poisoned(cause) => Error::JournalFailed(cause.to_string()),
+        AppendError::TooLarge { bytes, bytes_max } => Error::MessageTooLarge { bytes, bytes_max },
+        AppendError::Closed => Error::Closed,
+        AppendError::NotRetirable(_) => Error::Io(error.to_string()),
+    }
+}
+
+impl Storage {
+    pub(crate) fn new(journal: Arc<Journal>) -> Storage {
+        Storage {
+            journal,
+            deferred: Mutex::default(),
+            has_deferred: AtomicBool::new(false),
+            compaction: RwLock::new(()),
+            evacuation: Mutex::default(),
+        }
+    }
+
+    /// Whether something waits for room or for a sync.
+    pub(crate) fn wants_housekeeping(&self) -> bool {
+        self.has_deferred.load(Ordering::Relaxed)
+            || self.evacuation.try_lock().is_none_or(|e| e.is_waiting())
+    }
+
+    pub(crate) fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Room for one record of `bytes`; never waits.
+    pub(crate) fn reserve<'a>(
+        &'a self,
+        bytes: &'a [usize; 1],
+        class: Class,
+    ) -> Result<Reservation<'a>, Error> {
+        self.journal.reserve(bytes, class).map_err(journal_error)
+    }
+
+    /// One record with one entry that `write` encodes.
+    pub(crate) fn append(
+        &self,
+        bytes: usize,
+        class: Class,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<Ticket, Error> {
+        let sizes = [bytes];
+        let mut reservation = self.reserve(&sizes, class)?;
+        let (_, out) = reservation.next(RECORD_COMMIT);
+        write(out);
+        Ok(Ticket(reservation.finish()))
+    }
+
+    /// Records that messages are settled. What finds no room now is kept and written later.
+    pub(crate) fn settle(&self, runs: &[Run]) -> Result<Ticket, Error> {
+        if runs.is_empty() {
+            return Ok(Ticket::NONE);
+        }
+        let written = self.append(entries::settle_bytes(runs.len()), Class::Settle, |out| {
+            entries::write_settle(out, runs);
+        });
+        match written {
+            Err(Error::Busy | Error::DiskFull) => {
+                let mut deferred = self.deferred.lock();
+                deferred.extend_from_slice(runs);
+                self.has_deferred.store(true, Ordering::Relaxed);
+                Ok(Ticket::NONE)
+            }
+            other => other,
+        }
+    }
+
+    /// Tries to write what was deferred; true when nothing is left.
+    pub(crate) fn flush_deferred(&self) -> bool {
+        if !self.has_deferred.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut deferred = self.deferred.lock();
+        // In pieces, so that a long list does not ask for more room than there ever is.
+        const RUNS_AT_ONCE: usize = 4096;
+        while !deferred.is_empty() {
+            let n = deferred.len().min(RUNS_AT_ONCE);
+            let from = deferred.len() - n;
+            let piece = &deferred[from..];
+            let written = self.append(entries::settle_bytes(n), Class::Settle, |out| {
+                entries::write_settle(out, piece);
+            });
+            if written.is_err() {
+                return false;
+            }
+            deferred.truncate(from);
+        }
+        deferred.shrink_to_fit();
+        self.has_deferred.store(false, Ordering::Relaxed);
+        true
+    }
+
+    /// The end of what was appended so far.
+    pub(crate) fn appended(&self) -> Ticket {
+        Ticket(self.journal.appended())
+    }
+
+    /// A ticket for everything appended so far.
+    pub(crate) fn barrier(&self) -> Result<Ticket, Error> {
+        if !self.flush_deferred() {
+            return match self.journal.statistics().poisoned {
+                Some(cause) => Err(Error::JournalFailed(cause.to_string())),
+                None => Err(Error::Busy),
+            };
+        }
+        Ok(self.appended())
+    }
+}

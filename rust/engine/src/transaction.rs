@@ -1,0 +1,256 @@
+//! Transactions: publishes and acknowledgements that become durable together, as one journal record.
+//!
+//! Nothing happens before `commit`; dropping a transaction is rolling it back. Acks are atomic with the publishes.
+//! Negative outcomes (nack, reject) are decided right after the record is written, since what follows from them
+//! (retry, dead-lettering) is a change of its own.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use wherry_journal::Class;
+
+use crate::commit::{Delay, Draft, NewMessage, PublishRun, admit, commit, unroutable, with_route};
+use crate::consumer::{Consumer, Outcome, Unacked, Verdict};
+use crate::core::Core;
+use crate::entries::{Place, Run, push_run};
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::queue::Queue;
+use crate::storage::Ticket;
+
+/// Messages and settlements that one transaction may hold: it is one journal record, and held in memory.
+pub const TRANSACTION_ACTIONS_MAX: usize = 65_536;
+
+struct Publish {
+    exchange: Arc<Exchange>,
+    routing_key: String,
+    properties: Vec<u8>,
+    body: Vec<u8>,
+    persistent: bool,
+    mandatory: bool,
+    delay: Delay,
+}
+
+impl Publish {
+    fn message(&self) -> NewMessage<'_> {
+        NewMessage {
+            routing_key: &self.routing_key,
+            properties: &self.properties,
+            body: &self.body,
+            persistent: self.persistent,
+            mandatory: self.mandatory,
+            delay: self.delay,
+        }
+    }
+}
+
+struct Settle {
+    consumer: Arc<Consumer>,
+    tag: u64,
+    multiple: bool,
+    outcome: Outcome,
+}
+
+/// A transaction that is being put together.
+pub struct Transaction {
+    core: Arc<Core>,
+    publishes: Vec<Publish>,
+    settles: Vec<Settle>,
+}
+
+/// Deliveries taken out of their consumers' ledgers; they go back unless the commit succeeds.
+struct Withdrawn<'a> {
+    settle: &'a Settle,
+    deliveries: Vec<(u64, Unacked)>,
+}
+
+impl Transaction {
+    pub(crate) fn new(core: Arc<Core>) -> Transaction {
+        Transaction {
+            core,
+            publishes: Vec::new(),
+            settles: Vec::new(),
+        }
+    }
+
+    fn check_room(&self) -> Result<(), Error> {
+        self.core.check_open()?;
+        if self.publishes.len() + self.settles.len() >= TRANSACTION_ACTIONS_MAX {
+            return Err(Error::PreconditionFailed(format!(
+                "transaction of more than {TRANSACTION_ACTIONS_MAX} actions: commit more often"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Adds a publish.
+    ///
+    /// # Errors
+    /// What is wrong with the message itself is found now; the rest at the commit.
+    pub fn publish(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        message: &NewMessage<'_>,
+    ) -> Result<(), Error> {
+        self.check_room()?;
+        if exchange.options().internal {
+            return Err(Error::AccessRefused(format!(
+                "exchange '{}' is internal and takes messages from other exchanges only",
+                exchange.name()
+            )));
+        }
+        Draft::new(exchange, message, self.core.clock.now_ns())?;
+        self.publishes.push(Publish {
+            exchange: exchange.clone(),
+            routing_key: message.routing_key.to_string(),
+            properties: message.properties.to_vec(),
+            body: message.body.to_vec(),
+            persistent: message.persistent,
+            mandatory: message.mandatory,
+            delay: message.delay,
+        });
+        Ok(())
+    }
+
+    /// Adds the settlement of a delivery, or with `multiple` of all up to it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDelivery`].
+    pub fn settle(
+        &mut self,
+        consumer: &Arc<Consumer>,
+        tag: u64,
+        multiple: bool,
+        outcome: Outcome,
+    ) -> Result<(), Error> {
+        self.check_room()?;
+        if !consumer.knows(tag, multiple) {
+            return Err(Error::UnknownDelivery { tag });
+        }
+        self.settles.push(Settle {
+            consumer: consumer.clone(),
+            tag,
+            multiple,
+            outcome,
+        });
+        Ok(())
+    }
+
+    /// Makes all of it happen, as one journal record.
+    ///
+    /// # Errors
+    /// Nothing of it happened.
+    pub fn commit(self) -> Result<Ticket, Error> {
+        self.core.check_open()?;
+        let now = self.core.clock.now_ns();
+        let _compaction = self.core.storage().map(|s| s.compaction.read_recursive());
+
+        let mut routed: Vec<(SmallVec<[Arc<Queue>; 1]>, &Publish)> = Vec::new();
+        for publish in &self.publishes {
+            let message = publish.message();
+            let draft = Draft::new(&publish.exchange, &message, now)?;
+            let queues = with_route(&publish.exchange, draft, |queues, _| {
+                admit(queues, &[draft])?;
+                Ok::<_, Error>(SmallVec::from(queues))
+            })??;
+            if queues.is_empty() && publish.mandatory {
+                return Err(unroutable(&publish.exchange, &publish.routing_key));
+            }
+            routed.push((queues, publish));
+        }
+
+        let mut withdrawn: Vec<Withdrawn<'_>> = Vec::new();
+        for settle in &self.settles {
+            match settle.consumer.withdraw(settle.tag, settle.multiple) {
+                Ok(deliveries) => withdrawn.push(Withdrawn { settle, deliveries }),
+                Err(error) => {
+                    put_back(withdrawn);
+                    return Err(error);
+                }
+            }
+        }
+
+        let mut runs: Vec<Run> = Vec::new();
+        for Withdrawn { settle, deliveries } in &withdrawn {
+            if settle.outcome.kind() == Verdict::Settle {
+                for (_, unacked) in deliveries {
+                    let token = &unacked.token;
+                    if token.stored().at() != 0 {
+                        let queue = settle.consumer.queue().id();
+                        push_run(
+                            &mut runs,
+                            Place {
+                                queue,
+                                level: token.level(),
+                                position: token.position(),
+                            },
+                        );
+                    }
+                }
+            }
+        }
+
+        let messages: Vec<NewMessage<'_>> = routed
+            .iter()
+            .map(|(_, publish)| publish.message())
+            .collect();
+        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(messages.len());
+        let mut stripped: Vec<Option<Vec<u8>>> = Vec::with_capacity(messages.len());
+        for message in &messages {
+            stripped.push(crate::commit::without_bcc(message.properties).unwrap_or(None));
+        }
+        for (((_, publish), message), stripped) in routed.iter().zip(&messages).zip(&stripped) {
+            let mut draft = Draft::new(&publish.exchange, message, now)?;
+            if let Some(properties) = stripped {
+                draft.parts.properties = properties;
+            }
+            drafts.push(draft);
+        }
+        let publish_runs: Vec<PublishRun<'_>> = routed
+            .iter()
+            .zip(&drafts)
+            .map(|((queues, _), draft)| PublishRun {
+                queues,
+                drafts: std::slice::from_ref(draft),
+            })
+            .collect();
+        let ticket = match commit(&self.core, &publish_runs, &runs, &[], Class::Publish) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                put_back(withdrawn);
+                return Err(error);
+            }
+        };
+        for (queues, publish) in &routed {
+            publish.exchange.count(1, u64::from(queues.is_empty()));
+        }
+        for Withdrawn { settle, deliveries } in withdrawn {
+            let queue = settle.consumer.queue();
+            for (_, unacked) in deliveries {
+                // The record stands: a journal that fails now is reported to whoever waits for the ticket.
+                match settle.outcome.kind() {
+                    Verdict::Settle => queue.settle_recorded(unacked.token),
+                    Verdict::Fail => drop(queue.fail(unacked.token, unacked.body_bytes)),
+                    Verdict::Reject => drop(queue.reject(unacked.token)),
+                }
+            }
+            settle.consumer.settled_elsewhere();
+        }
+        Ok(ticket)
+    }
+}
+
+fn put_back(withdrawn: Vec<Withdrawn<'_>>) {
+    for Withdrawn { settle, deliveries } in withdrawn {
+        settle.consumer.put_back(deliveries);
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("publishes", &self.publishes.len())
+            .field("settles", &self.settles.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,647 @@
+//! Virtual hosts: name spaces of exchanges and queues, and every change of topology.
+//!
+//! Changes are serialised by the broker's topology lock and appended to the journal before they are made in memory,
+//! so that a change the journal refuses is not made. Readers (publishing, routing) never take that lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use wherry_journal::Class;
+
+use crate::core::{Core, Event};
+use crate::entries;
+use crate::error::Error;
+use crate::exchange::{Destination, Exchange};
+use crate::options::{ExchangeOptions, OwnerId, QueueOptions, check_name};
+use crate::queue::{Queue, new_ready};
+use crate::route::Generation;
+use crate::routing::ExchangeKind;
+use crate::storage::Ticket;
+use crate::table::{BYTES_MAX, DEPTH_MAX, Table, TableView};
+use crate::topology;
+use crate::transaction::Transaction;
+
+/// The exchanges that every virtual host has, beside the default exchange.
+pub(crate) const PREDECLARED: [(&str, ExchangeKind); 5] = [
+    ("amq.direct", ExchangeKind::Direct),
+    ("amq.fanout", ExchangeKind::Fanout),
+    ("amq.topic", ExchangeKind::Topic),
+    ("amq.headers", ExchangeKind::Headers),
+    ("amq.match", ExchangeKind::Headers),
+];
+
+/// A name space of exchanges and queues.
+pub struct VirtualHost {
+    id: u32,
+    name: Box<str>,
+    core: Arc<Core>,
+    pub(crate) generation: Arc<Generation>,
+    exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
+    queues: RwLock<HashMap<Box<str>, Arc<Queue>>>,
+}
+
+fn inequivalent(
+    arg: &str,
+    kind: &str,
+    name: &str,
+    vhost: &str,
+    received: &str,
+    current: &str,
+) -> Error {
+    Error::PreconditionFailed(format!(
+        "inequivalent arg '{arg}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}; declare it as it is, or delete it first"
+    ))
+}
+
+fn quoted<T: std::fmt::Debug>(value: &T) -> String {
+    let text = format!("{value:?}");
+    match text.strip_prefix("Some(").and_then(|t| t.strip_suffix(')')) {
+        Some(inner) => format!("the value '{}'", inner.trim_matches('"')),
+        None if text == "None" => "none".to_string(),
+        None => format!("'{}'", text.trim_matches('"')),
+    }
+}
+
+macro_rules! compare {
+    ($kind:literal, $name:expr, $vhost:expr, $received:expr, $current:expr, $($field:ident => $arg:literal),* $(,)?) => {
+        $(if $received.$field != $current.$field {
+            return Err(inequivalent(
+                $arg, $kind, $name, $vhost, &quoted(&$received.$field), &quoted(&$current.$field),
+            ));
+        })*
+    };
+}
+
+fn check_table(table: &Table) -> Result<(), Error> {
+    let bytes = table
+        .encode()
+        .map_err(|e| Error::InvalidArgument(e.to_string()))?;
+    TableView::new(&bytes)
+        .validate(DEPTH_MAX, BYTES_MAX)
+        .map_err(|e| Error::InvalidArgument(e.to_string()))
+}
+
+impl VirtualHost {
+    /// Empty but for the default exchange.
+    pub(crate) fn new(id: u32, name: &str, core: &Arc<Core>) -> Arc<VirtualHost> {
+        let vhost = Arc::new(VirtualHost {
+            id,
+            name: name.into(),
+            core: core.clone(),
+            generation: Arc::default(),
+            exchanges: RwLock::default(),
+            queues: RwLock::default(),
+        });
+        vhost.add_exchange(core.new_id(), "", ExchangeOptions::default());
+        vhost
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn add_exchange(
+        self: &Arc<Self>,
+        id: u32,
+        name: &str,
+        options: ExchangeOptions,
+    ) -> Arc<Exchange> {
+        let exchange = Exchange::new(
+            id,
+            name,
+            options,
+            &self.core,
+            Arc::downgrade(self),
+            &self.generation,
+        );
+        self.exchanges.write().insert(name.into(), exchange.clone());
+        self.generation.bump();
+        exchange
+    }
+
+    pub(crate) fn add_queue(&self, queue: &Arc<Queue>) {
+        self.queues
+            .write()
+            .insert(queue.name().into(), queue.clone());
+        self.generation.bump();
+    }
+
+    /// Its name; the first one is `/`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The exchange of this name; empty for the default exchange.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExchange`].
+    pub fn exchange(&self, name: &str) -> Result<Arc<Exchange>, Error> {
+        self.exchanges
+            .read()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownExchange {
+                name: name.to_string(),
+                virtual_host: self.name.to_string(),
+            })
+    }
+
+    /// The queue of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownQueue`].
+    pub fn queue(&self, name: &str) -> Result<Arc<Queue>, Error> {
+        self.queues
+            .read()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownQueue {
+                name: name.to_string(),
+                virtual_host: self.name.to_string(),
+            })
+    }
+
+    /// All exchanges, the default exchange included.
+    pub fn exchanges(&self) -> Vec<Arc<Exchange>> {
+        self.exchanges.read().values().cloned().collect()
+    }
+
+    /// All queues.
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues.read().values().cloned().collect()
+    }
+
+    /// Begins a transaction.
+    pub fn transaction(self: &Arc<Self>) -> Transaction {
+        Transaction::new(self.core.clone())
+    }
+
+    fn append(&self, durable: bool, kind: u8, payload: &[u8]) -> Result<Ticket, Error> {
+        match self.core.storage() {
+            Some(storage) if durable => {
+                storage.append(entries::named_bytes(payload.len()), Class::Publish, |out| {
+                    entries::write_named(out, kind, payload);
+                })
+            }
+            _ => Ok(Ticket::NONE),
+        }
+    }
+
+    /// For things that exist already: they are durable once everything so far is.
+    fn so_far(&self, durable: bool) -> Ticket {
+        match self.core.storage() {
+            Some(storage) if durable => storage.appended(),
+            _ => Ticket::NONE,
+        }
+    }
+
+    fn refuse_reserved(name: &str) -> Result<(), Error> {
+        if name.starts_with("amq.") {
+            return Err(Error::AccessRefused(format!(
+                "name '{name}' contains reserved prefix 'amq.*': choose another name"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that an exchange exists as asked for.
+    ///
+    /// # Errors
+    /// [`Error::PreconditionFailed`] when it exists otherwise, [`Error::AccessRefused`] for a new `amq.` name,
+    /// [`Error::InvalidArgument`], journal errors.
+    pub fn declare_exchange(
+        self: &Arc<Self>,
+        name: &str,
+        options: ExchangeOptions,
+    ) -> Result<(Arc<Exchange>, Ticket), Error> {
+        self.core.check_open()?;
+        check_name("exchange name", name)?;
+        check_table(&options.arguments)?;
+        if let Some(alternate) = &options.alternate_exchange {
+            check_name("alternate exchange name", alternate)?;
+        }
+        let _topology = self.core.topology.lock();
+        if let Ok(exchange) = self.exchange(name) {
+            if name.is_empty() {
+                return Err(Error::AccessRefused(
+                    "operation not permitted on the default exchange: it exists in every virtual host, just publish to it".into(),
+                ));
+            }
+            let current = exchange.options();
+            if options.kind != current.kind {
+                return Err(inequivalent(
+                    "type",
+                    "exchange",
+                    name,
+                    &self.name,
+                    &format!("'{}'", options.kind.as_str()),
+                    &format!("'{}'", current.kind.as_str()),
+                ));
+            }
+            compare!("exchange", name, &self.name, options, current,
+                durable => "durable", auto_delete => "auto_delete", internal => "internal",
+                alternate_exchange => "alternate-exchange");
+            let ticket = self.so_far(current.durable);
+            return Ok((exchange, ticket));
+        }
+        Self::refuse_reserved(name)?;
+        let id = self.core.new_id();
+        let payload = topology::declared(id, self.id, name, &options.to_table())
+            .map_err(Error::InvalidArgument)?;
+        let ticket = self.append(options.durable, entries::DECLARE_EXCHANGE, &payload)?;
+        Ok((self.add_exchange(id, name, options), ticket))
+    }
+
+    /// Makes sure that a queue exists as asked for; an empty name lets the broker choose one.
+    ///
+    /// # Errors
+    /// [`Error::PreconditionFailed`] when it exists otherwise, [`Error::ResourceLocked`] when it is somebody else's,
+    /// [`Error::AccessRefused`] for an `amq.` name, [`Error::InvalidArgument`], journal errors.
+    pub fn declare_queue(
+        self: &Arc<Self>,
+        name: &str,
+        options: QueueOptions,
+    ) -> Result<(Arc<Queue>, Ticket), Error> {
+        self.core.check_open()?;
+        check_name("queue name", name)?;
+        options.validate()?;
+        check_table(&options.arguments)?;
+        let _topology = self.core.topology.lock();
+        self.declare_queue_locked(name, options)
+    }
+
+    fn declare_queue_locked(
+        self: &Arc<Self>,
+        name: &str,
+        options: QueueOptions,
+    ) -> Result<(Arc<Queue>, Ticket), Error> {
+        if let Ok(queue) = self.queue(name) {
+            let current = queue.options();
+            if current.exclusive.is_some() && current.exclusive != options.exclusive {
+                return Err(Error::ResourceLocked(format!(
+                    "cannot obtain exclusive access to locked queue '{name}' in vhost '{}': it belongs to another connection; use a queue of your own",
+                    self.name
+                )));
+            }
+            compare!("queue", name, &self.name, options, current,
+                durable => "durable", auto_delete => "auto_delete", exclusive => "exclusive",
+                max_priority => "x-max-priority", message_ttl => "x-message-ttl", expires => "x-expires",
+                max_length => "x-max-length", max_length_bytes => "x-max-length-bytes", overflow => "x-overflow",
+                dead_letter_exchange => "x-dead-letter-exchange",
+                dead_letter_routing_key => "x-dead-letter-routing-key", delivery_limit => "x-delivery-limit",
+                single_active_consumer => "x-single-active-consumer", group_by => "x-group-by",
+                lease => "x-lease", retry => "x-retry");
+            queue.touch();
+            let ticket = self.so_far(queue.is_durable());
+            return Ok((queue, ticket));
+        }
+        let generated;
+        let name = if name.is_empty() {
+            generated = self.core.generated_name("amq.gen-");
+            &generated
+        } else {
+            Self::refuse_reserved(name)?;
+            name
+        };
+        if let Some(dead) = options
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.dead_letter.clone())
+            && self.queue(&dead).is_err()
+        {
+            let graveyard = QueueOptions {
+                durable: options.durable,
+                ..QueueOptions::default()
+            };
+            self.declare_queue_locked(&dead, graveyard)?;
+        }
+        let id = self.core.new_id();
+        let options = self.core.share_options(options);
+        let ready = new_ready(&options);
+        let queue = Queue::new(id, name, options, &self.core, Arc::downgrade(self), ready);
+        let payload = topology::declared(id, self.id, name, &queue.options().to_table())
+            .map_err(Error::InvalidArgument)?;
+        let ticket = match self.append(queue.is_durable(), entries::DECLARE_QUEUE, &payload) {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                self.core.forget_queue(id);
+                return Err(error);
+            }
+        };
+        self.add_queue(&queue);
+        Ok((queue, ticket))
+    }
+
+    /// Deletes an exchange and all bindings from and to it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExchange`], [`Error::PreconditionFailed`] (`if_unused` and it has bindings),
+    /// [`Error::AccessRefused`] for predeclared exchanges, journal errors.
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Ticket, Error> {
+        self.core.check_open()?;
+        let _topology = self.core.topology.lock();
+        let exchange = self.exchange(name)?;
+        if name.is_empty() || name.starts_with("amq.") {
+            return Err(Error::AccessRefused(format!(
+                "exchange '{name}' is predeclared and cannot be deleted"
+            )));
+        }
+        if if_unused && !exchange.bindings.is_empty() {
+            return Err(Error::PreconditionFailed(format!(
+                "exchange '{name}' in vhost '{}' in use: unbind what is bound to it first, or delete without if_unused",
+                self.name
+            )));
+        }
+        self.delete_exchange_locked(&exchange)
+    }
+
+    fn delete_exchange_locked(&self, exchange: &Arc<Exchange>) -> Result<Ticket, Error> {
+        let payload = topology::deleted(exchange.id());
+        let ticket = self.append(
+            exchange.options().durable,
+            entries::DELETE_EXCHANGE,
+            &payload,
+        )?;
+        self.exchanges.write().remove(exchange.name());
+        for (_, _, destination) in exchange.bindings.list() {
+            exchange.bindings.unbind_destination(&destination);
+        }
+        self.unbind_everywhere(&Destination::exchange(exchange));
+        self.generation.bump();
+        Ok(ticket)
+    }
+
+    /// Removes what leads to a destination that is gone, and auto-delete exchanges that have nothing left.
+    fn unbind_everywhere(&self, destination: &Destination) {
+        let mut emptied = Vec::new();
+        for exchange in self.exchanges() {
+            if !exchange.bindings.is_empty()
+                && !exchange.bindings.unbind_destination(destination).is_empty()
+                && exchange.options().auto_delete
+                && exchange.bindings.is_empty()
+            {
+                emptied.push(exchange);
+            }
+        }
+        for exchange in emptied {
+            // A journal that refuses leaves an exchange without bindings, which is what it is.
+            let _ = self.delete_exchange_locked(&exchange);
+        }
+    }
+
+    /// Deletes a queue with everything in it; its consumers are cancelled and told. Returns how many messages it had.
+    ///
+    /// # Errors
+    /// [`Error::UnknownQueue`], [`Error::PreconditionFailed`] (`if_unused`, `if_empty`), journal errors.
+    pub fn delete_queue(
+        &self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(u64, Ticket), Error> {
+        self.core.check_open()?;
+        let _topology = self.core.topology.lock();
+        let queue = self.queue(name)?;
+        if if_unused && queue.consumers.count() > 0 {
+            return Err(Error::PreconditionFailed(format!(
+                "queue '{name}' in vhost '{}' in use: cancel its consumers first, or delete without if_unused",
+                self.name
+            )));
+        }
+        if if_empty && queue.ready.len() > 0 {
+            return Err(Error::PreconditionFailed(format!(
+                "queue '{name}' in vhost '{}' not empty: purge it first, or delete without if_empty",
+                self.name
+            )));
+        }
+        let payload = topology::deleted(queue.id());
+        let ticket = self.append(queue.is_durable(), entries::DELETE_QUEUE, &payload)?;
+        queue.mark_deleted();
+        self.queues.write().remove(name);
+        self.core.forget_queue(queue.id());
+        self.unbind_everywhere(&Destination::Queue(queue.clone()));
+        self.generation.bump();
+        drop(_topology);
+        let discarded = queue.discard_all();
+        for consumer in queue.consumers.all() {
+            consumer.cancel();
+        }
+        // Those who wait without being consumers (`get`) hear of it as well.
+        for waiter in queue.waiters.take(usize::MAX) {
+            waiter.notify();
+        }
+        Ok((discarded, ticket))
+    }
+
+    /// Deletes the exclusive queues of an owner that is gone.
+    pub fn release_owner(&self, owner: OwnerId) {
+        for queue in self.queues() {
+            if queue.options().exclusive == Some(owner) {
+                // It may have been deleted meanwhile; it is not in the journal, which therefore cannot refuse.
+                let _ = self.delete_queue(queue.name(), false, false);
+            }
+        }
+    }
+
+    fn source(&self, name: &str) -> Result<Arc<Exchange>, Error> {
+        if name.is_empty() {
+            return Err(Error::AccessRefused(
+                "operation not permitted on the default exchange: every queue is bound to it by its own name already"
+                    .into(),
+            ));
+        }
+        self.exchange(name)
+    }
+
+    fn bind(
+        &self,
+        source: &Exchange,
+        destination: Destination,
+        durable: bool,
+        key: &str,
+        arguments: &Table,
+    ) -> Result<Ticket, Error> {
+        check_name("routing key", key)?;
+        check_table(arguments)?;
+        let durable = durable && source.options().durable;
+        let payload = topology::bound(source.id(), destination.id(), key, arguments)
+            .map_err(Error::InvalidArgument)?;
+        // In memory first, since only the table knows whether the pattern is right; nobody else can bind meanwhile.
+        let added = source
+            .bindings
+            .bind(key, arguments, destination.clone())
+            .map_err(|e| Error::InvalidArgument(e.to_string()))?;
+        if !added {
+            return Ok(self.so_far(durable));
+        }
+        match self.append(durable, entries::BIND, &payload) {
+            Ok(ticket) => {
+                self.generation.bump();
+                Ok(ticket)
+            }
+            Err(error) => {
+                source.bindings.unbind(key, arguments, &destination);
+                Err(error)
+            }
+        }
+    }
+
+    fn unbind(
+        &self,
+        source: &Arc<Exchange>,
+        destination: &Destination,
+        durable: bool,
+        key: &str,
+        arguments: &Table,
+    ) -> Result<Ticket, Error> {
+        let durable = durable && source.options().durable;
+        let payload = topology::bound(source.id(), destination.id(), key, arguments)
+            .map_err(Error::InvalidArgument)?;
+        let ticket = self.append(durable, entries::UNBIND, &payload)?;
+        if source.bindings.unbind(key, arguments, destination) {
+            self.generation.bump();
+            if source.options().auto_delete && source.bindings.is_empty() {
+                self.delete_exchange_locked(source)?;
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Binds a queue to an exchange. Binding twice is binding once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExchange`], [`Error::UnknownQueue`], [`Error::InvalidArgument`] (pattern, arguments),
+    /// [`Error::AccessRefused`] for the default exchange, journal errors.
+    pub fn bind_queue(
+        &self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Table,
+    ) -> Result<Ticket, Error> {
+        self.core.check_open()?;
+        let _topology = self.core.topology.lock();
+        let queue = self.queue(queue)?;
+        let source = self.source(exchange)?;
+        let durable = queue.is_durable();
+        self.bind(&source, Destination::Queue(queue), durable, key, &arguments)
+    }
+
+    /// Removes a binding; one that is not there is removed already.
+    ///
+    /// # Errors
+    /// As `bind_queue`.
+    pub fn unbind_queue(
+        &self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Table,
+    ) -> Result<Ticket, Error> {
+        self.core.check_open()?;
+        let _topology = self.core.topology.lock();
+        let queue = self.queue(queue)?;
+        let source = self.source(exchange)?;
+        let durable = queue.is_durable();
+        self.unbind(
+            &source,
+            &Destination::Queue(queue),
+            durable,
+            key,
+            &arguments,
+        )
+    }
+
+    /// Binds an exchange to an exchange: what `source` routes by this key goes to `destination` as well.
+    ///
+    /// # Errors
+    /// As `bind_queue`.
+    pub fn bind_exchange(
+        &self,
+        destination: &str,
+        source: &str,
+        key: &str,
+        arguments: Table,
+    ) -> Result<Ticket, Error> {
+        self.core.check_open()?;
+        let _topology = self.core.topology.lock();
+        let destination = self.source(destination)?;
+        let source = self.source(source)?;
+        let durable = destination.options().durable;
+        self.bind(
+            &source,
+            Destination::exchange(&destination),
+            durable,
+            key,
+            &arguments,
+        )
+    }
+
+    /// Removes a binding between exchanges.
+    ///
+    /// # Errors
+    /// As `bind_queue`.
+    pub fn unbind_exchange(
+        &self,
+        destination: &str,
+        source: &str,
+        key: &str,
+        arguments: Table,
+    ) -> Result<Ticket, Error> {
+        self.core.check_open()?;
+        let _topology = self.core.topology.lock();
+        let destination = self.source(destination)?;
+        let source = self.source(source)?;
+        let durable = destination.options().durable;
+        self.unbind(
+            &source,
+            &Destination::exchange(&destination),
+            durable,
+            key,
+            &arguments,
+        )
+    }
+
+    /// The broker closes: nobody may find anything here any more.
+    pub(crate) fn clear(&self) {
+        self.exchanges.write().clear();
+        self.queues.write().clear();
+        self.generation.bump();
+    }
+}
+
+impl std::fmt::Debug for VirtualHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VirtualHost")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// The timer's call: deletes the queue if nobody used it for the time asked for.
+    pub(crate) fn expire_unused(&self, now_ns: u64) {
+        let Some(time) = self.options().expires else {
+            return;
+        };
+        let time_ns = time.as_nanos() as u64;
+        let next = if self.consumers.count() > 0 {
+            now_ns + time_ns
+        } else {
+            self.last_used_ns() + time_ns
+        };
+        if next > now_ns {
+            self.core
+                .timer
+                .schedule(next, Event::QueueExpiry { queue: self.id() });
+        } else if let Ok(vhost) = self.vhost()
+            && vhost.delete_queue(self.name(), true, false).is_err()
+            && !self.is_deleted()
+        {
+            self.core
+                .timer
+                .schedule(now_ns + time_ns, Event::QueueExpiry { queue: self.id() });
+        }
+    }
+}
