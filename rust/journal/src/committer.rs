@@ -15,7 +15,7 @@ use crate::disk::DiskFile;
 use crate::errors::Poisoned;
 use crate::files::{Files, PrepareError, Prepared};
 use crate::format::{KIND_CLOSE, RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordHeader, SegmentHeader};
-use crate::options::{Durability, Options};
+use crate::options::Durability;
 use crate::shared::{CLOSED, CLOSING, DISK_FULL, Shared};
 use crate::stage::{Room, Stage};
 use crate::staging::Staging;
@@ -306,7 +306,7 @@ impl Committer {
         let wanted = shared.wanted_bytes.load(Ordering::Acquire);
         let capacity = match wanted {
             0 => shared.options.segment_bytes,
-            bytes => Options::own_segment_bytes(bytes).max(shared.options.segment_bytes),
+            bytes => shared.options.own_segment_bytes(bytes),
         };
         if let Some(next) = &self.next {
             if wanted == 0 || next.header.capacity >= capacity {

@@ -72,6 +72,7 @@ impl Journal {
             active.header.capacity,
             Arc::clone(&active.staging),
             options.staging_bytes_max as u64,
+            options.settle_reserve_bytes(),
         );
         let oldest = table.oldest();
         let shared = Arc::new(Shared::new(
@@ -470,7 +471,9 @@ pub(crate) fn prepare_open(
             trusting,
             replay,
         )?;
-        read.settle_tail()?;
+        read.settle_tails()?;
+        // A process that was killed may have left names that are not on stable storage yet.
+        disk.sync_directory().map_err(io("syncing the directory"))?;
         Some(read)
     };
     let journal = recovered

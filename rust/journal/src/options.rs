@@ -67,16 +67,16 @@ pub enum Class {
 /// The first segment of a journal: small, so that opening a new one costs little.
 const FIRST_SEGMENT_BYTES: u32 = 1024 * 1024;
 /// Largest reservation that addresses allow.
-const RECORD_BYTES_LIMIT: u32 = 2 * 1024 * 1024 * 1024 - 1024 * 1024;
+const RECORD_BYTES_LIMIT: u32 = 2 * 1024 * 1024 * 1024;
 
 impl Options {
     /// Rounds what may be rounded and refuses the rest.
     pub(crate) fn checked(mut self) -> Result<Self, OpenError> {
         if self.record_bytes_max > RECORD_BYTES_LIMIT {
-            return Err(OpenError::Options("record_bytes_max is beyond 2,047 MiB"));
+            return Err(OpenError::Options("record_bytes_max is beyond 2 GiB"));
         }
         if self.segment_bytes > RECORD_BYTES_LIMIT {
-            return Err(OpenError::Options("segment_bytes is beyond 2,047 MiB"));
+            return Err(OpenError::Options("segment_bytes is beyond 2 GiB"));
         }
         self.segment_bytes = self
             .segment_bytes
@@ -90,8 +90,16 @@ impl Options {
         self.segment_bytes.min(FIRST_SEGMENT_BYTES)
     }
 
-    /// Length of a segment that takes a claim of `bytes` and nothing else.
-    pub(crate) fn own_segment_bytes(bytes: u32) -> u32 {
-        (RECORDS_OFFSET + bytes + SEGMENT_RESERVE_BYTES).next_multiple_of(FILE_ALIGN as u32)
+    /// Room in the last segment that is kept for [`Class::Settle`] while the disk has no room for another one.
+    pub(crate) fn settle_reserve_bytes(&self) -> u32 {
+        self.segment_bytes / 4
+    }
+
+    /// Length of a segment that takes a claim of `bytes`, whoever makes it, and little else.
+    pub(crate) fn own_segment_bytes(&self, bytes: u32) -> u32 {
+        let needed = RECORDS_OFFSET + bytes + SEGMENT_RESERVE_BYTES + self.settle_reserve_bytes();
+        needed
+            .next_multiple_of(FILE_ALIGN as u32)
+            .max(self.segment_bytes)
     }
 }

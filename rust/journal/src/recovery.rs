@@ -6,8 +6,9 @@
 //! chain of valid records breaks at offset X, it is a *torn tail* if no valid record behind X, here or in a later segment,
 //! says that X was durable; otherwise something that was on stable storage is gone: *corruption*.
 //!
-//! **Order of repairs.** (1) Everything is read and replayed. (2) The part of the newest segment that may never have reached
-//! stable storage is written again, unchanged, since after a failed sync the system may show bytes that are not on the disk;
+//! **Order of repairs.** (0) The newest segments are read for retirement records: what they name is not replayed. (1)
+//! Everything else is read and replayed. (2) The part of the newest segment (and of the one before it, if the
+//! newest is empty) that may never have reached stable storage is written again, unchanged, since after a failed sync the system may show bytes that are not on the disk;
 //! valid records behind the torn place are overwritten with zeros, so that they can never come back to life after new
 //! records; then sync. (3) Only now are segments retired that a retirement record names. A crash in any of these steps leaves
 //! a state that recovery maps to the same records.
@@ -44,11 +45,22 @@ pub(crate) struct Recovered {
     pub(crate) next: u32,
     /// Segments before this number are retired.
     pub(crate) first_live: SegmentNumber,
-    /// Where the torn tail begins to be uncertain: all before it was on stable storage.
+    /// What may never have reached stable storage.
+    tails: Vec<Tail>,
+    pub(crate) report: Report,
+}
+
+/// The part of a segment that recovery cannot be sure of.
+#[derive(Clone, Copy)]
+struct Tail {
+    /// Index of the segment.
+    segment: usize,
+    /// All before it was on stable storage when a later record was claimed.
     uncertain: u32,
+    /// The valid records end here.
+    end: u32,
     /// Valid records behind the torn place end here.
     dirty_end: u32,
-    pub(crate) report: Report,
 }
 
 /// What reading a journal found.
@@ -115,13 +127,9 @@ struct Recovery<'a> {
 
 /// How the walk through one segment ended.
 enum End {
-    Sealed(u32),
-    /// Nothing valid at this offset, and nothing says that there should be.
-    Open {
-        next: u32,
-        uncertain: u32,
-        dirty_end: u32,
-    },
+    Sealed,
+    /// Nothing valid behind the tail, and nothing says that there should be.
+    Open,
 }
 
 /// Reads all segments (there is at least one) and replays them. Writes nothing.
@@ -148,7 +156,14 @@ pub(crate) fn read(
         .sum();
     let journal = segments[0].header.journal;
     let mut active = None;
+    let mut tails = Vec::new();
+    recovery.first_live = recovery.retirements(&segments)?;
     for index in 0..segments.len() {
+        if segments[index].header.number < recovery.first_live && index + 1 < segments.len() {
+            // Retired, and a crash kept the file from being put away.
+            segments[index].end = Some(RECORDS_OFFSET);
+            continue;
+        }
         if let Some(before) = index
             .checked_sub(1)
             .map(|before| segments[before].header.number)
@@ -158,24 +173,22 @@ pub(crate) fn read(
         }
         let (head, later) = segments.split_at_mut(index + 1);
         let found = &mut head[index];
-        match recovery.segment(found, later)? {
-            End::Sealed(end) => {
-                found.end = Some(end);
+        let (end, tail) = recovery.segment(index, found, later)?;
+        // A segment is synced before the next one is written to: with records in this one, those before are sure.
+        if tail.end > RECORDS_OFFSET {
+            tails.clear();
+        }
+        tails.push(tail);
+        match end {
+            End::Sealed => {
+                found.end = Some(tail.end);
                 if later.is_empty() {
-                    recovery.damage(
-                        found.header.number + 1,
-                        0,
-                        0,
-                        "the segment is missing: the one before it is sealed",
-                    )?;
+                    let reason = "the segment is missing: the one before it is sealed";
+                    recovery.damage(found.header.number + 1, 0, 0, reason)?;
                 }
             }
-            End::Open {
-                next,
-                uncertain,
-                dirty_end,
-            } => {
-                active = Some((index, next, uncertain, dirty_end));
+            End::Open => {
+                active = Some((index, tail.end));
                 break;
             }
         }
@@ -197,7 +210,7 @@ pub(crate) fn read(
         .replay
         .progress(recovery.total_bytes, recovery.total_bytes);
     // Salvage may find every segment sealed; the caller then goes on in a new one.
-    let (active, next, uncertain, dirty_end) = active.unwrap_or((segments.len(), 0, 0, 0));
+    let (active, next) = active.unwrap_or((segments.len(), 0));
     let Recovery {
         report, first_live, ..
     } = recovery;
@@ -207,8 +220,7 @@ pub(crate) fn read(
         active,
         next,
         first_live,
-        uncertain,
-        dirty_end,
+        tails,
         report,
     })
 }
@@ -335,13 +347,45 @@ impl Recovery<'_> {
         Ok(segments)
     }
 
+    /// The oldest segment that still counts, as far as the two newest segments with records say: a retirement is carried out
+    /// as soon as its record is on stable storage, so none that is left to do can be older.
+    fn retirements(&self, segments: &[Found]) -> Result<SegmentNumber, OpenError> {
+        let mut first_live = self.first_live;
+        let mut looked_at = 0;
+        for found in segments.iter().rev() {
+            let reading = || io(format!("reading segment {}", found.header.number));
+            let mut scanner = Scanner::new(&*found.file, &found.header, self.trusting);
+            let mut offset = RECORDS_OFFSET;
+            while let Some((header, payload)) = scanner.record(offset).map_err(reading())? {
+                first_live = first_live.max(retirement(header.kind, payload));
+                offset = header.end();
+            }
+            looked_at += u32::from(offset > RECORDS_OFFSET);
+            if looked_at == 2 {
+                break;
+            }
+        }
+        Ok(first_live)
+    }
+
     /// Walks one segment.
-    fn segment(&mut self, found: &Found, later: &[Found]) -> Result<End, OpenError> {
+    fn segment(
+        &mut self,
+        index: usize,
+        found: &Found,
+        later: &[Found],
+    ) -> Result<(End, Tail), OpenError> {
         let number = found.header.number;
         let reading = || io(format!("reading segment {number}"));
         let mut scanner = Scanner::new(&*found.file, &found.header, self.trusting);
         let mut offset = RECORDS_OFFSET;
         let mut uncertain = RECORDS_OFFSET;
+        let tail = |uncertain: u32, end: u32, dirty_end: u32| Tail {
+            segment: index,
+            uncertain: uncertain.min(end),
+            end,
+            dirty_end,
+        };
         let mut told = offset;
         self.report.segments += 1;
         loop {
@@ -355,13 +399,12 @@ impl Recovery<'_> {
                     self.replay
                         .record(at, header.kind, payload)
                         .map_err(|reason| OpenError::Replay { at, reason })?;
-                } else if header.kind == KIND_RETIRE && payload.len() == 4 {
-                    let first = u32::from_le_bytes(payload.try_into().expect("4 bytes"));
-                    self.first_live = self.first_live.max(first);
+                } else {
+                    self.first_live = self.first_live.max(retirement(header.kind, payload));
                 }
                 offset = header.end();
                 if header.kind == KIND_SEAL {
-                    return Ok(End::Sealed(offset));
+                    return Ok((End::Sealed, tail(uncertain, offset, offset)));
                 }
                 if offset - told >= PROGRESS_BYTES {
                     told = offset;
@@ -387,11 +430,7 @@ impl Recovery<'_> {
             }
             if !durable && !followed {
                 self.report.cut_bytes += u64::from(dirty_end - offset);
-                return Ok(End::Open {
-                    next: offset,
-                    uncertain: uncertain.min(offset),
-                    dirty_end,
-                });
+                return Ok((End::Open, tail(uncertain, offset, dirty_end)));
             }
             let to = next.unwrap_or(found.header.capacity);
             self.damage(
@@ -402,9 +441,20 @@ impl Recovery<'_> {
             )?;
             match next {
                 Some(next) => offset = next,
-                None => return Ok(End::Sealed(found.header.capacity)),
+                None => {
+                    let end = found.header.capacity;
+                    return Ok((End::Sealed, tail(end, end, end)));
+                }
             }
         }
+    }
+}
+
+/// The oldest segment that still counts according to a record; 0 if it is about something else.
+fn retirement(kind: u8, payload: &[u8]) -> SegmentNumber {
+    match payload.try_into() {
+        Ok(bytes) if kind == KIND_RETIRE => u32::from_le_bytes(bytes),
+        _ => 0,
     }
 }
 
@@ -420,26 +470,23 @@ fn is_link(error: &std::io::Error) -> bool {
 
 impl Recovered {
     /// Makes the recovered records durable and what lies behind them harmless: step (2) above.
-    pub(crate) fn settle_tail(&self) -> Result<(), OpenError> {
-        let Some(found) = self.segments.get(self.active) else {
-            return Ok(());
-        };
-        let failed = || {
-            io(format!(
-                "making the end of segment {} durable",
-                found.header.number
-            ))
-        };
-        let from = (self.uncertain / FILE_ALIGN as u32 * FILE_ALIGN as u32).max(RECORDS_OFFSET);
-        let end = self.next.max(self.dirty_end);
-        if from == end {
+    pub(crate) fn settle_tails(&self) -> Result<(), OpenError> {
+        self.tails.iter().try_for_each(|tail| self.settle(tail))
+    }
+
+    fn settle(&self, tail: &Tail) -> Result<(), OpenError> {
+        let found = &self.segments[tail.segment];
+        let number = found.header.number;
+        let failed = || io(format!("making the end of segment {number} durable"));
+        let page = FILE_ALIGN as u32;
+        let from = (tail.uncertain / page * page).max(RECORDS_OFFSET);
+        let to = tail.end.max(tail.dirty_end);
+        if from == to {
             return Ok(());
         }
-        let mut bytes = vec![0; (end - from) as usize];
-        found
-            .file
-            .read(&mut bytes[..(self.next - from) as usize], u64::from(from))
-            .map_err(failed())?;
+        let mut bytes = vec![0; (to - from) as usize];
+        let valid = &mut bytes[..(tail.end - from) as usize];
+        found.file.read(valid, u64::from(from)).map_err(failed())?;
         found
             .file
             .write(&bytes, u64::from(from))

@@ -120,6 +120,8 @@ pub(crate) struct Stage {
     starved: AtomicBool,
     room_bytes: u64,
     publish_room_bytes: u64,
+    /// Bytes of the last segment that publishers leave to settling work while there is no next one.
+    settle_reserve_bytes: u32,
 }
 
 impl Stage {
@@ -130,6 +132,7 @@ impl Stage {
         capacity: u32,
         staging: Arc<Staging>,
         room_bytes: u64,
+        settle_reserve_bytes: u32,
     ) -> Self {
         let number = segment_of(start);
         let empty = || Slot {
@@ -150,6 +153,7 @@ impl Stage {
             starved: AtomicBool::new(false),
             room_bytes,
             publish_room_bytes: room_bytes - room_bytes / 4,
+            settle_reserve_bytes,
         };
         stage.install(number, seed, capacity, staging);
         stage
@@ -184,6 +188,14 @@ impl Stage {
                 self.rotate(end, bytes, reserve)?;
                 end = self.end.load(Ordering::Acquire);
                 continue;
+            }
+            let kept = self.settle_reserve_bytes.min(capacity / 4);
+            if room == Room::Publish
+                && offset + bytes + reserve > capacity - kept
+                // Acquire for the sake of a fresh value; nothing is read through it.
+                && self.installed.load(Ordering::Acquire) == number
+            {
+                return Err(Refusal::NoSegment);
             }
             // Acquire: pairs with the Release in `advance_written`; together with `starved` no wake-up is lost.
             let position = slot.base.load(Ordering::Relaxed) + u64::from(offset);

@@ -35,6 +35,15 @@ impl History {
         self.operations.is_empty()
     }
 
+    /// All marks, in order.
+    pub fn marks(&self) -> Vec<u64> {
+        let mark = |operation: &Operation| match operation {
+            Operation::Mark(mark) => Some(*mark),
+            _ => None,
+        };
+        self.operations.iter().filter_map(mark).collect()
+    }
+
     /// Visits the point before the first operation and the one after each.
     pub fn for_each_point(&self, mut visit: impl FnMut(CrashPoint<'_>)) {
         let mut model = self.start.clone();
@@ -59,6 +68,11 @@ impl History {
 }
 
 impl CrashPoint<'_> {
+    /// The disk as the next process finds it if only the process dies: all is seen, what was not synced still is not.
+    pub fn killed(&self) -> Arc<MemoryDisk> {
+        MemoryDisk::from_model(self.model.clone())
+    }
+
     /// The disks that a crash could leave: unsynced sectors none, all, each alone, each missing, and `random` random halves;
     /// with each prefix of the name changes for none and all, and with all or no name changes for the rest.
     pub fn for_each_state(
