@@ -220,7 +220,10 @@ impl Message {
 
     /// Its properties, decoded lazily.
     pub fn properties(&self) -> PropertiesView<'_> {
-        PropertiesView::new(self.properties_bytes())
+        match self.properties_bytes() {
+            [] => PropertiesView::new(&[0, 0]), // no properties at all: none of them is there
+            bytes => PropertiesView::new(bytes),
+        }
     }
 
     /// Its body.

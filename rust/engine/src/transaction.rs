@@ -136,11 +136,19 @@ impl Transaction {
         Ok(())
     }
 
-    /// Makes all of it happen, as one journal record.
+    /// Makes all of it happen, as one journal record, and leaves the transaction empty.
     ///
     /// # Errors
-    /// Nothing of it happened.
-    pub fn commit(self) -> Result<Ticket, Error> {
+    /// Nothing of it happened, and the transaction is as it was: after [`Error::Busy`] or [`Error::DiskFull`] it can
+    /// be committed again.
+    pub fn commit(&mut self) -> Result<Ticket, Error> {
+        let ticket = self.try_commit()?;
+        self.publishes.clear();
+        self.settles.clear();
+        Ok(ticket)
+    }
+
+    fn try_commit(&self) -> Result<Ticket, Error> {
         self.core.check_open()?;
         let now = self.core.clock.now_ns();
         let _compaction = self.core.storage().map(|s| s.compaction.read_recursive());

@@ -215,6 +215,14 @@ impl Queue {
         &self.name
     }
 
+    /// The name of its virtual host; empty when the broker is closed.
+    pub fn virtual_host_name(&self) -> String {
+        self.vhost
+            .upgrade()
+            .map(|v| v.name().to_string())
+            .unwrap_or_default()
+    }
+
     /// As declared.
     pub fn options(&self) -> &QueueOptions {
         &self.options
