@@ -1,7 +1,56 @@
-//! The extension module `wherry._core`: converts, calls, converts back.
+//! The extension module `wherry._core`: converts, calls, converts back. No rule of the broker lives here.
+//!
+//! Classes whose methods are called once per message (`Exchange`, `Queue`, `Consumer`, `Delivery`, `Fifo`) are the
+//! very objects that users hold, or the base classes of them, so that nothing in Python stands between a call and
+//! the engine. Everything else is wrapped by the modules of `python/wherry`.
+
+mod awaitable;
+mod browse;
+mod clock;
+mod consumer;
+mod convert;
+mod delivery;
+mod engine;
+mod errors;
+mod exchange;
+mod fifo;
+mod headers;
+mod host;
+mod message;
+mod parker;
+mod port;
+mod properties;
+mod queue;
+mod statistics;
+mod transaction;
 
 use pyo3::prelude::*;
 
 /// The list of exports.
 #[pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use crate::awaitable::Completed;
+    #[pymodule_export]
+    use crate::clock::{Clock, VirtualClock};
+    #[pymodule_export]
+    use crate::consumer::{BlockingConsumer, Consumer};
+    #[pymodule_export]
+    use crate::delivery::Delivery;
+    #[pymodule_export]
+    use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::exchange::Exchange;
+    #[pymodule_export]
+    use crate::fifo::{Fifo, PriorityFifo};
+    #[pymodule_export]
+    use crate::host::VirtualHost;
+    #[pymodule_export]
+    use crate::message::Message;
+    #[pymodule_export]
+    use crate::port::Port;
+    #[pymodule_export]
+    use crate::queue::Queue;
+    #[pymodule_export]
+    use crate::transaction::Transaction;
+}

@@ -1,0 +1,127 @@
+"""Wherry: a message broker that you can pip install.
+
+    async with wherry.open("orders.wherry") as broker:
+        orders = await broker.declare_exchange("orders", "topic")
+        stock = await broker.declare_queue("stock")
+        await stock.bind(orders, "order.*.placed")
+        await orders.publish(b"...", "order.eu.placed")
+        async with stock.consume() as deliveries:
+            async for delivery in deliveries:
+                async with delivery:
+                    ...
+
+It runs on trio and asyncio; `wherry.blocking` is the same for plain threads.
+"""
+
+from wherry import blocking
+from wherry._batch import Batch
+from wherry._broker import Broker, VirtualHost, open
+from wherry._consumer import Batches, Consumer
+from wherry._core import (
+    Clock,
+    Delivery,
+    Fifo,
+    Message,
+    PriorityFifo,
+    Transaction,
+    VirtualClock,
+)
+from wherry._errors import (
+    AccessRefused,
+    BrokerClosed,
+    Busy,
+    DirectoryLocked,
+    DiskFull,
+    InvalidArgument,
+    JournalCorrupt,
+    JournalFailed,
+    MessageTooLarge,
+    PreconditionFailed,
+    PublishRejected,
+    QueueEmpty,
+    ResourceLocked,
+    StorageError,
+    UnknownDelivery,
+    UnknownExchange,
+    UnknownQueue,
+    UnknownVirtualHost,
+    Unroutable,
+    WherryError,
+    WrongLoop,
+)
+from wherry._exchange import Exchange
+from wherry._queue import Queue
+from wherry._types import (
+    Binding,
+    BrokerStatistics,
+    BrowsedMessage,
+    Death,
+    ExchangeStatistics,
+    JournalStatistics,
+    Properties,
+    PublishOptions,
+    QueueOptions,
+    QueueStatistics,
+    Receipt,
+    Retry,
+    ScheduledMessage,
+)
+
+__all__ = [
+    # Opening
+    "open",
+    "blocking",
+    # The broker
+    "Broker",
+    "VirtualHost",
+    "Exchange",
+    "Queue",
+    "Consumer",
+    "Delivery",
+    "Batch",
+    "Batches",
+    "Transaction",
+    # Values
+    "Message",
+    "Retry",
+    "Properties",
+    "PublishOptions",
+    "QueueOptions",
+    "Receipt",
+    "BrowsedMessage",
+    "ScheduledMessage",
+    "Death",
+    "Binding",
+    "BrokerStatistics",
+    "ExchangeStatistics",
+    "JournalStatistics",
+    "QueueStatistics",
+    # Time
+    "Clock",
+    "VirtualClock",
+    # Bare structures
+    "Fifo",
+    "PriorityFifo",
+    # Errors
+    "WherryError",
+    "AccessRefused",
+    "BrokerClosed",
+    "Busy",
+    "DirectoryLocked",
+    "DiskFull",
+    "InvalidArgument",
+    "JournalCorrupt",
+    "JournalFailed",
+    "MessageTooLarge",
+    "PreconditionFailed",
+    "PublishRejected",
+    "QueueEmpty",
+    "ResourceLocked",
+    "StorageError",
+    "UnknownDelivery",
+    "UnknownExchange",
+    "UnknownQueue",
+    "UnknownVirtualHost",
+    "Unroutable",
+    "WrongLoop",
+]

@@ -1,0 +1,242 @@
+//! An opened broker: what the public `Broker` classes, awaiting and blocking, stand on.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use wherry_engine::clock::Clock as EngineClock;
+use wherry_engine::{Broker, BrokerOptions, Durability, OnCorruption, Ticket, WatchId};
+
+use crate::clock::{Clock, VirtualClock};
+use crate::convert::{duration, maybe_duration};
+use crate::errors::{Error, Result};
+use crate::parker::{deadline, next_slice};
+use crate::port::{COMMITS, Call, Inner, Port};
+use crate::statistics;
+
+/// What every object of one broker shares.
+pub(crate) struct Shared {
+    pub(crate) broker: Arc<Broker>,
+    port: OnceLock<(Arc<Inner>, WatchId)>,
+    /// Set once, before the engine closes; Release, read with Acquire in `is_closed`.
+    closed: AtomicBool,
+}
+
+impl Shared {
+    /// Marks a call that may make something ready.
+    #[inline]
+    pub(crate) fn enter(&self) -> Call<'_> {
+        Call::enter(self.port())
+    }
+
+    #[inline]
+    pub(crate) fn port(&self) -> Option<&Inner> {
+        self.port.get().map(|(port, _)| &**port)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some((_, watch)) = self.port.get() {
+            self.broker.unwatch(*watch);
+        }
+    }
+}
+
+/// An opened broker. Private: use `wherry.open` or `wherry.blocking.open`.
+#[pyclass(frozen, module = "wherry._core")]
+pub(crate) struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    clock: Py<PyAny>,
+}
+
+/// The first exception of a progress callback; it ends the opening.
+type Raised = Arc<Mutex<Option<PyErr>>>;
+
+fn progress_callback(callback: Py<PyAny>, raised: Raised) -> Box<dyn FnMut(u64, u64) + Send> {
+    Box::new(move |done, total| {
+        let mut raised = raised.lock().unwrap_or_else(PoisonError::into_inner);
+        if raised.is_none() {
+            *raised = Python::attach(|py| callback.call1(py, (done, total)).err());
+        }
+    })
+}
+
+fn durability_of(word: &str, sync_interval: f64) -> Result<Durability> {
+    match word {
+        "always" => Ok(Durability::Always),
+        "interval" => Ok(Durability::Interval(duration("sync_interval", sync_interval)?)),
+        "never" => Ok(Durability::Never),
+        other => Err(Error::invalid(format!("durability='{other}': use 'always', 'interval' or 'never'"))),
+    }
+}
+
+fn on_corruption_of(word: &str) -> Result<OnCorruption> {
+    match word {
+        "refuse" => Ok(OnCorruption::Refuse),
+        "salvage" => Ok(OnCorruption::SalvageReport),
+        other => Err(Error::invalid(format!("on_corruption='{other}': use 'refuse' or 'salvage'"))),
+    }
+}
+
+#[pymethods]
+impl Engine {
+    /// Opens a broker. Blocks while a journal is recovered, with the interpreter released.
+    #[new]
+    #[pyo3(signature = (path=None, *, durability="always", sync_interval=0.05, clock=None, segment_bytes=16<<20, on_corruption="refuse", progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        durability: &str,
+        sync_interval: f64,
+        clock: Option<Bound<'_, VirtualClock>>,
+        segment_bytes: u32,
+        on_corruption: &str,
+        progress: Option<Py<PyAny>>,
+    ) -> Result<Self> {
+        let raised = Raised::default();
+        let options = BrokerOptions {
+            path,
+            durability: durability_of(durability, sync_interval)?,
+            segment_bytes,
+            on_corruption: on_corruption_of(on_corruption)?,
+            clock: clock.as_ref().map_or_else(EngineClock::real, |clock| clock.get().clock.clone()),
+            progress: progress.map(|callback| progress_callback(callback, Arc::clone(&raised))),
+            ..BrokerOptions::default()
+        };
+        if let Some(clock) = &clock {
+            clock.get().refuse_second_broker()?;
+        }
+        let broker = py.detach(|| Broker::open(options))?;
+        if let Some(error) = raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            py.detach(|| broker.close())?;
+            return Err(error.into());
+        }
+        let shared = Arc::new(Shared { broker, port: OnceLock::new(), closed: AtomicBool::new(false) });
+        let clock = match clock {
+            Some(clock) => {
+                clock.get().attach(&shared);
+                clock.into_any().unbind()
+            }
+            None => Clock::new(shared.broker.clock().clone()).into_pyobject(py)?.into_any().unbind(),
+        };
+        Ok(Engine { shared, clock })
+    }
+
+    /// Gives the wake-ups of this broker to a loop. Once.
+    fn attach(&self, port: &Port) -> Result<()> {
+        let watch = self.shared.broker.watch(Arc::clone(&port.inner) as _, COMMITS);
+        self.shared.port.set((Arc::clone(&port.inner), watch)).map_err(|(_, watch)| {
+            self.shared.broker.unwatch(watch);
+            Error::invalid("this broker has its loop already")
+        })
+    }
+
+    /// The broker's clock.
+    #[getter]
+    fn clock(&self, py: Python<'_>) -> Py<PyAny> {
+        self.clock.clone_ref(py)
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    /// Everything up to this receipt is on stable storage.
+    fn durable(&self) -> u64 {
+        self.shared.broker.durable().0
+    }
+
+    /// A receipt for everything done so far.
+    fn barrier(&self) -> u64 {
+        self.shared.broker.barrier().0
+    }
+
+    /// True when the receipt is durable; false while it is on its way.
+    fn is_durable(&self, receipt: u64) -> Result<bool> {
+        if self.shared.broker.durable().0 >= receipt {
+            return Ok(true);
+        }
+        if let Some(error) = self.shared.broker.failed() {
+            return Err(error.into());
+        }
+        if self.shared.is_closed() {
+            return Err(wherry_engine::Error::Closed.into());
+        }
+        Ok(false)
+    }
+
+    /// Blocks until the receipt is durable; false when `timeout` seconds passed first.
+    #[pyo3(signature = (receipt, timeout=None))]
+    fn wait_durable(&self, py: Python<'_>, receipt: u64, timeout: Option<f64>) -> Result<bool> {
+        let deadline = deadline(maybe_duration("timeout", timeout)?);
+        if self.is_durable(receipt)? {
+            return Ok(true);
+        }
+        while let Some(slice) = next_slice(deadline) {
+            if py.detach(|| self.shared.broker.wait_durable(Ticket(receipt), Some(slice)))? {
+                return Ok(true);
+            }
+            py.check_signals()?;
+        }
+        Ok(false)
+    }
+
+    /// Blocks until there may be room for a refused publish; false when `timeout` seconds passed first.
+    #[pyo3(signature = (timeout=None))]
+    fn wait_space(&self, py: Python<'_>, timeout: Option<f64>) -> Result<bool> {
+        let deadline = deadline(maybe_duration("timeout", timeout)?);
+        while let Some(slice) = next_slice(deadline) {
+            if py.detach(|| self.shared.broker.wait_space(Some(slice))) {
+                return Ok(true);
+            }
+            py.check_signals()?;
+        }
+        Ok(false)
+    }
+
+    /// The names of the virtual hosts.
+    fn virtual_hosts(&self) -> Vec<String> {
+        self.shared.broker.virtual_hosts()
+    }
+
+    /// Adds a virtual host; a receipt.
+    fn add_virtual_host(&self, name: &str) -> Result<u64> {
+        Ok(self.shared.broker.add_virtual_host(name)?.1.0)
+    }
+
+    /// Deletes a virtual host with all that is in it; a receipt.
+    fn delete_virtual_host(&self, py: Python<'_>, name: &str) -> Result<u64> {
+        let _call = self.shared.enter();
+        Ok(py.detach(|| self.shared.broker.delete_virtual_host(name))?.0)
+    }
+
+    /// The numbers of `BrokerStatistics`, by field name.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        statistics::broker(py, &self.shared.broker.statistics())
+    }
+
+    /// Syncs what is left, ends the hidden threads and wakes whoever waits. Blocks; may be repeated.
+    fn close(&self, py: Python<'_>) -> Result<()> {
+        // Pairs with the Acquire in `is_closed`.
+        self.shared.closed.store(true, Ordering::Release);
+        let _call = self.shared.enter();
+        Ok(py.detach(|| self.shared.broker.close())?)
+    }
+}
+
+/// How many body bytes a batch must have before it is worth letting other threads run: about a tenth of a millisecond
+/// of copying.
+pub(crate) const DETACH_BYTES: usize = 1 << 20;
+
+/// The longest single batch that is published without letting other threads run.
+pub(crate) const DETACH_MESSAGES: usize = 4096;

@@ -1,0 +1,146 @@
+//! Publishing: the hottest path but one.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use wherry_engine::{Exchange as EngineExchange, NewMessage};
+
+use crate::convert::{body as body_bytes, type_name};
+use crate::engine::{DETACH_BYTES, DETACH_MESSAGES, Shared};
+use crate::errors::{Error, Result};
+use crate::headers;
+use crate::host::VirtualHost;
+use crate::message::batch;
+use crate::properties::Options;
+use crate::statistics;
+
+/// The part of an exchange that does not wait. Base of `wherry.Exchange` and `wherry.blocking.Exchange`.
+#[pyclass(frozen, subclass, module = "wherry._core")]
+pub(crate) struct Exchange {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) exchange: Arc<EngineExchange>,
+}
+
+#[pymethods]
+impl Exchange {
+    #[new]
+    fn new(host: &VirtualHost, name: &str) -> Result<Self> {
+        Ok(Exchange { shared: Arc::clone(&host.shared), exchange: host.host.exchange(name)? })
+    }
+
+    /// Its name; empty for the default exchange.
+    #[getter]
+    fn name(&self) -> &str {
+        self.exchange.name()
+    }
+
+    /// How it routes: `direct`, `topic`, `headers` or `fanout`.
+    #[getter]
+    fn r#type(&self) -> &'static str {
+        self.exchange.kind().as_str()
+    }
+
+    /// Publishes without waiting for the disk; a receipt for `broker.confirmed`.
+    #[pyo3(signature = (body, routing_key="", *, headers=None, persistent=true, priority=None, expiration=None, delay=None, deliver_at=None, message_id=None, correlation_id=None, reply_to=None, content_type=None, content_encoding=None, r#type=None, app_id=None, user_id=None, timestamp=None, mandatory=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    fn publish_nowait(
+        &self,
+        body: &Bound<'_, PyAny>,
+        routing_key: &str,
+        headers: Option<&Bound<'_, PyDict>>,
+        persistent: bool,
+        priority: Option<u8>,
+        expiration: Option<f64>,
+        delay: Option<f64>,
+        deliver_at: Option<&Bound<'_, PyAny>>,
+        message_id: Option<&str>,
+        correlation_id: Option<&str>,
+        reply_to: Option<&str>,
+        content_type: Option<&str>,
+        content_encoding: Option<&str>,
+        r#type: Option<&str>,
+        app_id: Option<&str>,
+        user_id: Option<&str>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+        mandatory: bool,
+    ) -> Result<u64> {
+        let options = Options {
+            headers,
+            priority,
+            expiration,
+            delay,
+            deliver_at,
+            message_id,
+            correlation_id,
+            reply_to,
+            content_type,
+            content_encoding,
+            kind: r#type,
+            app_id,
+            user_id,
+            timestamp,
+        };
+        let properties = options.encode()?;
+        let body = body_bytes(body)?;
+        let message = NewMessage {
+            routing_key,
+            properties: &properties,
+            body: &body,
+            persistent,
+            mandatory,
+            delay: options.delay()?,
+        };
+        let _call = self.shared.enter();
+        Ok(self.exchange.publish(&message)?.ticket.0)
+    }
+
+    /// Publishes a batch without waiting for the disk; one receipt for all of it.
+    #[pyo3(signature = (messages, routing_key=""))]
+    fn publish_many_nowait(
+        &self,
+        py: Python<'_>,
+        messages: &Bound<'_, PyAny>,
+        routing_key: &str,
+    ) -> Result<u64> {
+        if messages.is_instance_of::<PyBytes>() {
+            return Err(Error::invalid("messages is one bytes object: give a list, or call publish"));
+        }
+        let items = match messages.cast_exact::<PyTuple>() {
+            Ok(items) => items.clone(),
+            Err(_) => PyTuple::new(py, messages.try_iter().map_err(|_| not_a_sequence(messages))?.collect::<PyResult<Vec<_>>>()?)?,
+        };
+        let mut copies = Vec::new();
+        let batch = batch(&items, routing_key, &mut copies)?;
+        let _call = self.shared.enter();
+        let published = if batch.bytes >= DETACH_BYTES || batch.messages.len() >= DETACH_MESSAGES {
+            py.detach(|| self.exchange.publish_batch(&batch.messages))?
+        } else {
+            self.exchange.publish_batch(&batch.messages)?
+        };
+        Ok(published.ticket.0)
+    }
+
+    /// The bindings that lead out of it: destination kind, destination, routing key and arguments of each.
+    #[expect(clippy::type_complexity, reason = "four fields of a Python tuple")]
+    fn _bindings<'py>(&self, py: Python<'py>) -> PyResult<Vec<(&'static str, String, String, Bound<'py, PyDict>)>> {
+        let bindings = self.exchange.bindings();
+        bindings
+            .iter()
+            .map(|binding| {
+                let kind = if binding.to_queue { "queue" } else { "exchange" };
+                Ok((kind, binding.destination.clone(), binding.routing_key.clone(), headers::dict(py, &binding.arguments)?))
+            })
+            .collect()
+    }
+
+    /// The numbers of `ExchangeStatistics`, by field name.
+    fn _statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        statistics::exchange(py, &self.exchange.statistics())
+    }
+}
+
+#[cold]
+fn not_a_sequence(messages: &Bound<'_, PyAny>) -> Error {
+    Error::invalid(format!("messages is a sequence of Message, (body, routing_key) or bytes, not {}", type_name(messages)))
+}
