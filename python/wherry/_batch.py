@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 @final
 class Batch:
-    """Deliveries that are acknowledged together: one crossing into the engine, one record of the journal.
+    """Deliveries that are acknowledged together: one crossing into the engine, one record of the
+    journal.
 
-    Use `async with batch:` (`with` in blocking code): it acks all on success; on an exception the queue's retry policy
-    decides for each, and the exception goes on; when the block is cancelled all return to their places.
+    Use `async with batch:` (`with` in blocking code): it acks all on success; on an exception the
+    queue's retry policy decides for each, and the exception goes on; when the block is cancelled
+    all return to their places.
     """
 
     __slots__ = ("_consumer", "_settled", "deliveries")

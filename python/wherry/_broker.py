@@ -34,7 +34,8 @@ P = ParamSpec("P")
 
 
 class VirtualHost:
-    """A namespace of exchanges and queues. `Broker` is the one named "/"; others come from `add_virtual_host`.
+    """A namespace of exchanges and queues. `Broker` is the one named "/"; others come from
+    `add_virtual_host`.
 
     What is awaited works on the broker's event loop only, the rest in any thread.
     """
@@ -82,13 +83,16 @@ class VirtualHost:
         alternate_exchange: str | None = None,
         passive: bool = False,
     ) -> Exchange:
-        """Make sure that an exchange exists, and return it. Declaring it again the same way changes nothing.
+        """Make sure that an exchange exists, and return it. Declaring it again the same way changes
+        nothing.
 
-        If it is cancelled while it waits, the exchange exists but is not known to be on stable storage.
+        If it is cancelled while it waits, the exchange exists but is not known to be on stable
+        storage.
 
         Args:
             name: at most 255 bytes; names that begin with `amq.` are reserved.
-            type: `direct` (key equals binding's), `topic` (patterns), `headers`, or `fanout` (all bindings).
+            type: `direct` (key equals binding's), `topic` (patterns), `headers`, or `fanout` (all
+                bindings).
             durable: survive a restart.
             auto_delete: delete it when its last binding goes.
             internal: take messages from other exchanges only.
@@ -147,27 +151,33 @@ class VirtualHost:
     async def declare_queue(
         self, name: str = "", *, passive: bool = False, **options: Unpack[QueueOptions]
     ) -> Queue:
-        """Make sure that a queue exists, and return it. Declaring it again the same way changes nothing.
+        """Make sure that a queue exists, and return it. Declaring it again the same way changes
+        nothing.
 
-        If it is cancelled while it waits, the queue exists but is not known to be on stable storage.
+        If it is cancelled while it waits, the queue exists but is not known to be on stable
+        storage.
 
         Args:
-            name: at most 255 bytes; names that begin with `amq.` are reserved; "" lets the broker choose one.
+            name: at most 255 bytes; names that begin with `amq.` are reserved; "" lets the broker
+                choose one.
             passive: only look whether it exists; the other arguments are ignored.
             durable: survive a restart, and with it persistent messages. True unless given.
             exclusive: only for this program; gone when the broker is closed.
             auto_delete: delete it when its last consumer goes.
-            group_by: name of the header (or `message-id`, `correlation-id`, `type`, `app-id`, `user-id`, `reply-to`,
-                `routing-key`) by which messages form groups: strictly first in, first out and one at a time in a
+            group_by: name of the header (or `message-id`, `correlation-id`, `type`, `app-id`,
+                `user-id`, `reply-to`, `routing-key`) by which messages form groups: strictly first
+                in, first out and one at a time in a
                 group, all groups in parallel.
             retry: a `wherry.Retry`: what to do with a message whose handling failed.
             max_priority: 1 to 255: make it a priority queue with levels 0 to this.
-            message_ttl: seconds that a message may wait; then it is dead-lettered or dropped, wherever it stands.
+            message_ttl: seconds that a message may wait; then it is dead-lettered or dropped,
+                wherever it stands.
             expires: delete the queue after so many seconds without consumer, get or declaration.
             max_length, max_length_bytes: ready messages, or bytes of them, at most.
-            overflow: at either limit: `drop-head` (the oldest make room), `reject-publish`, `reject-publish-dlx`.
-            dead_letter_exchange: name of the exchange for messages that were rejected, expired or pushed out; "" is the
-                default exchange.
+            overflow: at either limit: `drop-head` (the oldest make room), `reject-publish`,
+                `reject-publish-dlx`.
+            dead_letter_exchange: name of the exchange for messages that were rejected, expired or
+                pushed out; "" is the default exchange.
             dead_letter_routing_key: their routing key; their own unless given.
             delivery_limit: redeliveries before a message is dead-lettered.
             single_active_consumer: one consumer at a time gets messages.
@@ -198,16 +208,15 @@ class VirtualHost:
         """The names of the queues, in no particular order."""
         return self._core.queues()
 
-    async def delete_queue(
-        self, name: str, if_unused: bool = False, if_empty: bool = False
-    ) -> int:
+    async def delete_queue(self, name: str, if_unused: bool = False, if_empty: bool = False) -> int:
         """Delete a queue with its messages and bindings; how many messages were ready.
 
         If it is cancelled while it waits, it is gone but that is not known to be on stable storage.
 
         Raises:
             UnknownQueue: there is none of this name.
-            PreconditionFailed: `if_unused`, and it has consumers; or `if_empty`, and it has messages.
+            PreconditionFailed: `if_unused`, and it has consumers; or `if_empty`, and it has
+            messages.
         """
         delete = partial(self._core.delete_queue, name, if_unused, if_empty)
         count, receipt = await self._try(delete, tuple)
@@ -217,20 +226,23 @@ class VirtualHost:
     # Both
 
     def transaction(self) -> Transacting:
-        """Publish and acknowledge all or nothing: `async with broker.transaction() as tx:`, then `tx.publish(...)`,
-        `tx.ack(delivery)`, `tx.nack(delivery)`.
+        """Publish and acknowledge all or nothing: `async with broker.transaction() as tx:`, then
+        `tx.publish(...)`, `tx.ack(delivery)`, `tx.nack(delivery)`.
 
-        Leaving the block carries it out as one record of the journal and waits until that is durable. An exception in
-        the block rolls back: nothing was published, the deliveries are still unacknowledged. If it is cancelled while
-        it waits, it is carried out but not known to be on stable storage.
+        Leaving the block carries it out as one record of the journal and waits until that is
+        durable. An exception in
+        the block rolls back: nothing was published, the deliveries are still unacknowledged. If it
+        is cancelled while it waits, it is carried out but not known to be on stable storage.
 
         Raises (when left):
-            UnknownDelivery, Unroutable, PublishRejected and the like: one part was refused; nothing of it happened.
+            UnknownDelivery, Unroutable, PublishRejected and the like: one part was refused; nothing
+            of it happened.
         """
         return Transacting(self)
 
     async def publish(self, topic: str, body: bytes, **options: Unpack[PublishOptions]) -> None:
-        """Publish to whoever subscribed: to the exchange `amq.topic`, with the topic as routing key.
+        """Publish to whoever subscribed: to the exchange `amq.topic`, with the topic as routing
+        key.
 
         Args:
             topic: words between dots, such as `orders.eu.placed`.
@@ -255,8 +267,8 @@ class VirtualHost:
             pattern: words between dots; `*` is one word, `#` any number.
             prefetch: unacknowledged messages at most. Matters with `no_ack=False` only.
             no_ack: a message counts as acknowledged when it is handed out.
-            max_length: keep so many messages for a subscriber that falls behind; the oldest make room. No limit
-                unless given.
+            max_length: keep so many messages for a subscriber that falls behind; the oldest make
+                room. No limit unless given.
         """
         return Subscribing(self, pattern, prefetch, no_ack, max_length)
 
@@ -265,8 +277,8 @@ class VirtualHost:
 class Broker(VirtualHost):
     """An open broker, and its virtual host "/". Made by `async with wherry.open() as broker:`.
 
-    What is awaited works on the event loop that opened it, the rest in any thread; `blocking` is its twin that waits
-    in plain threads.
+    What is awaited works on the event loop that opened it, the rest in any thread; `blocking` is
+    its twin that waits in plain threads.
     """
 
     __slots__ = ()
@@ -308,7 +320,8 @@ class Broker(VirtualHost):
     async def confirmed(self, receipt: Receipt) -> None:
         """Wait until what a `*_nowait` call returned this receipt for is on stable storage.
 
-        Receipts count upwards: the latest one stands for all before it. If it is cancelled, nothing changed.
+        Receipts count upwards: the latest one stands for all before it. If it is cancelled, nothing
+        changed.
 
         Raises:
             JournalFailed: that will never be known.
@@ -395,22 +408,27 @@ def open(
     on_corruption: Literal["refuse", "salvage"] = "refuse",
     progress: Callable[[int, int], object] | None = None,
 ) -> Opening:
-    """Open a broker: `async with wherry.open("orders.wherry") as broker:`. Leaving the block closes it.
+    """Open a broker: `async with wherry.open("orders.wherry") as broker:`. Leaving the block closes
+    it.
 
     It belongs to the event loop, trio's or asyncio's, that opens it. Several may be open at a time.
 
     Args:
         path: directory of the journal, made if there is none; None is a broker in memory.
-        durability: when a message is confirmed. `always`: after it was synced to stable storage. `interval`: after it
-            was written, with a sync every `sync_interval` seconds; a crash of the machine may lose that much.
-            `never`: after it was written; the operating system decides. A crash of the program loses nothing
+        durability: when a message is confirmed. `always`: after it was synced to stable storage.
+        `interval`: after it
+            was written, with a sync every `sync_interval` seconds; a crash of the machine may lose
+            that much. `never`: after it was written; the operating system decides. A crash of the
+            program loses nothing
             confirmed in any of them.
         sync_interval: seconds between syncs, for `interval`.
         clock: a `VirtualClock`, for tests.
         segment_bytes: size of a journal file, in bytes.
-        on_corruption: what to do about damage in the middle of the journal: `refuse` to open, or `salvage` what can
+        on_corruption: what to do about damage in the middle of the journal: `refuse` to open, or
+        `salvage` what can
             still be read.
-        progress: called as `progress(done_bytes, total_bytes)` while a journal is read, in another thread. An
+        progress: called as `progress(done_bytes, total_bytes)` while a journal is read, in another
+        thread. An
             exception it raises ends the opening.
 
     Raises (when entered):

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @final
 class Consumer(_core.Consumer):
-    """Takes messages from a queue. Made by `async with queue.consume() as consumer:`; leaving returns to their places
-    all messages that were not acknowledged.
+    """Takes messages from a queue. Made by `async with queue.consume() as consumer:`; leaving
+    returns to their places all messages that were not acknowledged.
 
-    Iterate over it, or call `take` for several at once. Nothing is fetched ahead: a message is taken when you ask for
-    it, so that none is lost when you stop. `take_nowait`, acknowledging and `prefetch` work from any thread.
+    Iterate over it, or call `take` for several at once. Nothing is fetched ahead: a message is
+    taken when you ask for it, so that none is lost when you stop. `take_nowait`, acknowledging and
+    `prefetch` work from any thread.
     """
 
     __slots__ = ("_waits",)
@@ -143,7 +144,8 @@ class Batches:
         return self
 
     async def __anext__(self) -> Batch:
-        """Wait for a message, then for more: until the batch is full, or `max_seconds` after the first.
+        """Wait for a message, then for more: until the batch is full, or `max_seconds` after the
+        first.
 
         If it is cancelled, what it had taken returns to its place.
         """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class WherryError(Exception):
-    """The base of all of them. A call that raised one has changed nothing, unless its documentation says otherwise."""
+    """The base of all of them. A call that raised one has changed nothing, unless its
+    documentation says otherwise.
+    """
 
 
 class UnknownExchange(WherryError):
@@ -12,7 +14,9 @@ class UnknownExchange(WherryError):
 
 
 class UnknownQueue(WherryError):
-    """There is no queue of this name in the virtual host, or it was deleted while somebody waited for it."""
+    """There is no queue of this name in the virtual host, or it was deleted while somebody waited
+    for it.
+    """
 
 
 class UnknownVirtualHost(WherryError):
@@ -20,7 +24,9 @@ class UnknownVirtualHost(WherryError):
 
 
 class UnknownDelivery(WherryError):
-    """The delivery is settled already, its lease ran out, or its consumer is gone: the message is not yours any more."""
+    """The delivery is settled already, its lease ran out, or its consumer is gone: the message is
+    not yours any more.
+    """
 
 
 class PreconditionFailed(WherryError):
@@ -28,7 +34,9 @@ class PreconditionFailed(WherryError):
 
 
 class InvalidArgument(WherryError, ValueError):
-    """An argument that can never be right: a bad pattern, a negative time, a header of a type that has no place."""
+    """An argument that can never be right: a bad pattern, a negative time, a header of a type that
+    has no place.
+    """
 
 
 class MessageTooLarge(WherryError):
@@ -76,7 +84,9 @@ class DirectoryLocked(WherryError):
 
 
 class DiskFull(WherryError):
-    """There is no room for another journal segment. Consuming and acknowledging go on, and free some."""
+    """There is no room for another journal segment. Consuming and acknowledging go on, and free
+    some.
+    """
 
 
 class StorageError(WherryError, OSError):

@@ -10,14 +10,14 @@ from wherry._errors import Busy
 from wherry._types import Binding, ExchangeStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from wherry._broker import VirtualHost
-    from wherry._types import PublishOptions, Receipt, Unpack
+    from wherry._types import PublishOptions, Unpack
     from wherry._waits import Waits
 
-# What `publish_many` hands to the engine at once: enough that the crossing costs nothing, little enough that other
-# tasks do not wait for milliseconds and that it fits the journal's buffer.
+# What `publish_many` hands to the engine at once: enough that the crossing costs nothing, little
+# enough that other tasks do not wait for milliseconds and that it fits the journal's buffer.
 CHUNK = 1000
 
 
@@ -48,10 +48,11 @@ class ExchangeViews(_core.Exchange):
 
 @final
 class Exchange(ExchangeViews):
-    """Takes messages and routes them to queues. Made by `declare_exchange` and `exchange` of a broker.
+    """Takes messages and routes them to queues. Made by `declare_exchange` and `exchange` of a
+    broker.
 
-    `publish_nowait`, `publish_many_nowait`, `bindings` and `statistics` work from any thread; what is awaited only on
-    the broker's event loop.
+    `publish_nowait`, `publish_many_nowait`, `bindings` and `statistics` work from any thread; what
+    is awaited only on the broker's event loop.
     """
 
     __slots__ = ("_host", "_waits")
@@ -68,23 +69,24 @@ class Exchange(ExchangeViews):
     async def publish(
         self, body: bytes, routing_key: str = "", **options: Unpack[PublishOptions]
     ) -> None:
-        """Publish a message, and wait until it is confirmed: routed, and on stable storage if it is persistent and
-        went to a durable queue (see `durability` of `wherry.open`).
+        """Publish a message, and wait until it is confirmed: routed, and on stable storage if it is
+        persistent and went to a durable queue (see `durability` of `wherry.open`).
 
-        If it is cancelled while it waits, the message is published but not known to be on stable storage.
+        If it is cancelled while it waits, the message is published but not known to be on stable
+        storage.
 
         Args:
             body: bytes, bytearray or memoryview.
             routing_key: what the exchange routes by; at most 255 bytes.
-            headers: the application's own fields: a dict of str to None, bool, int, float, str, bytes, datetime (with
-                time zone, whole seconds), Decimal, list or dict.
+            headers: the application's own fields: a dict of str to None, bool, int, float, str,
+                bytes, datetime (with time zone, whole seconds), Decimal, list or dict.
             persistent: survive a restart, in durable queues. True unless given.
             priority: 0 to 255, higher first, in queues declared with `max_priority`.
             expiration: seconds to live in a queue.
             delay: seconds until it becomes ready.
             deliver_at: Unix seconds or datetime when it becomes ready, instead of `delay`.
-            message_id, correlation_id, reply_to, content_type, content_encoding, type, app_id, user_id: texts of at
-                most 255 bytes, handed to the consumer.
+            message_id, correlation_id, reply_to, content_type, content_encoding, type, app_id,
+                user_id: texts of at most 255 bytes, handed to the consumer.
             timestamp: Unix seconds or datetime, handed to the consumer in whole seconds.
             mandatory: raise if no queue takes it.
 
@@ -117,7 +119,8 @@ class Exchange(ExchangeViews):
         It is not a transaction: after an error or a cancellation those before it are published.
 
         Args:
-            messages: each a `Message`, a `(body, routing_key)` tuple, or bytes published with `routing_key`.
+            messages: each a `Message`, a `(body, routing_key)` tuple, or bytes published with
+                `routing_key`.
             routing_key: for messages given as bytes.
 
         Raises:
@@ -156,7 +159,8 @@ class Exchange(ExchangeViews):
     ) -> None:
         """Let another exchange give messages to this one. Binding again changes nothing.
 
-        If it is cancelled while it waits, the binding is made but not known to be on stable storage.
+        If it is cancelled while it waits, the binding is made but not known to be on stable
+        storage.
 
         Args:
             source: the exchange that messages come from, or its name.

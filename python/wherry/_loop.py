@@ -1,7 +1,8 @@
 """The one file that knows trio and asyncio.
 
-Everything else speaks to a `Loop`: it parks the calling task in a `Waiter`, gives other tasks a turn, runs something
-long in a thread, and watches a descriptor. Neither library is imported before it is in use.
+Everything else speaks to a `Loop`: it parks the calling task in a `Waiter`, gives other tasks a
+turn, runs something long in a thread, and watches a descriptor. Neither library is imported before
+it is in use.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Waiter(Protocol):
     async def wait(self, seconds: float | None = None) -> bool:
         """Park until woken: true; false when `seconds` passed first.
 
-        A cancellation that comes after `wake` is not delivered here under trio; under asyncio it may be. So whoever
-        is cancelled hands on what the wake-up was about.
+        A cancellation that comes after `wake` is not delivered here under trio; under asyncio it
+        may be. So whoever is cancelled hands on what the wake-up was about.
         """
 
 
@@ -162,10 +163,12 @@ class TrioLoop:
     async def in_thread(self, function: Callable[[], T]) -> T:
         with self._trio.CancelScope(shield=True):
             return await self._trio.to_thread.run_sync(function)
+        raise AssertionError("a shielded scope does not end early")
 
     def watch(self, descriptor: int, readable: Callable[[], None]) -> None:
-        # A system task, not a nursery around the caller's block: the caller's exceptions come out as they went in, and
-        # the wake-ups go on until the broker is closed, however the block ends.
+        # A system task, not a nursery around the caller's block: the caller's exceptions come out
+        # as they went in, and the wake-ups go on until the broker is closed, however the block
+        # ends.
         self._scope = self._trio.CancelScope()
         self._trio.lowlevel.spawn_system_task(
             self._watch, descriptor, readable, self._scope, name="wherry wake-ups"
@@ -242,7 +245,8 @@ class AsyncioLoop:
         await self._asyncio.sleep(0)
 
     async def turn(self) -> None:
-        # asyncio delivers a cancellation at the next real suspension; there is nothing to look at before.
+        # asyncio delivers a cancellation at the next real suspension; there is nothing to look at
+        # before.
         if self._turns.over():
             await self._asyncio.sleep(0)
 
@@ -251,11 +255,9 @@ class AsyncioLoop:
         cancelled: asyncio.CancelledError | None = None
         while not running.done():
             try:
-                await self._asyncio.shield(running)
-            except self._asyncio.CancelledError as error:
+                await self._asyncio.wait([running])
+            except self._asyncio.CancelledError as error:  # noqa: PERF203
                 cancelled = error
-            except BaseException:
-                break  # `result` below raises it
         if cancelled is not None:
             running.exception()  # seen: no warning about an exception that nobody retrieved
             raise cancelled
@@ -284,8 +286,8 @@ def current_loop() -> Loop:
         library = sniffio.current_async_library()
     except sniffio.AsyncLibraryNotFoundError:
         raise WrongLoop(
-            "no event loop is running here: call this from an async function under trio or asyncio, "
-            "or use wherry.blocking from plain threads"
+            "no event loop is running here: call this from an async function under trio or "
+            "asyncio, or use wherry.blocking from plain threads"
         ) from None
     if library == "trio":
         return TrioLoop()

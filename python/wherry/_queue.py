@@ -22,7 +22,8 @@ class QueueViews(_core.Queue):
     __slots__ = ()
 
     def browse(self, limit: int = 100, offset: int = 0) -> list[BrowsedMessage]:
-        """Look at ready messages in the order of delivery. Nothing is taken, nothing counts as a delivery.
+        """Look at ready messages in the order of delivery. Nothing is taken, nothing counts as a
+        delivery.
 
         Args:
             limit: messages at most.
@@ -31,7 +32,9 @@ class QueueViews(_core.Queue):
         return self._browse(limit, offset)
 
     def scheduled(self) -> list[ScheduledMessage]:
-        """The messages that are not due yet, the earliest first: delayed ones, and those waiting for a retry."""
+        """The messages that are not due yet, the earliest first: delayed ones, and those waiting
+        for a retry.
+        """
         return self._scheduled()
 
     def statistics(self) -> QueueStatistics:
@@ -46,8 +49,8 @@ class QueueViews(_core.Queue):
 class Queue(QueueViews):
     """Keeps messages until consumers take them. Made by `declare_queue` and `queue` of a broker.
 
-    `get_nowait`, `get_many_nowait`, `browse`, `scheduled` and `statistics` work from any thread; what is awaited only
-    on the broker's event loop.
+    `get_nowait`, `get_many_nowait`, `browse`, `scheduled` and `statistics` work from any thread;
+    what is awaited only on the broker's event loop.
     """
 
     __slots__ = ("_host", "_waits")
@@ -70,12 +73,13 @@ class Queue(QueueViews):
     ) -> None:
         """Let an exchange give messages to this queue. Binding again changes nothing.
 
-        If it is cancelled while it waits, the binding is made but not known to be on stable storage.
+        If it is cancelled while it waits, the binding is made but not known to be on stable
+        storage.
 
         Args:
             exchange: the exchange, or its name.
-            routing_key: key or pattern, as the exchange's type has it (topic: words between dots, `*` is one word,
-                `#` any number).
+            routing_key: key or pattern, as the exchange's type has it (topic: words between dots,
+                `*` is one word, `#` any number).
             arguments: for a headers exchange, what to compare, and `x-match`.
 
         Raises:
@@ -157,21 +161,24 @@ class Queue(QueueViews):
             await waits.ready(consumer)
 
     def batches(self, max_messages: int = 500, max_seconds: float = 1.0) -> Batching:
-        """Consume in batches: `async with queue.batches() as batches:`, then `async for batch in batches:`.
+        """Consume in batches: `async with queue.batches() as batches:`, then `async for batch in
+        batches:`.
 
-        Leaving the block returns to their places all messages that were not acknowledged. Up to two batches may be
-        unacknowledged at a time.
+        Leaving the block returns to their places all messages that were not acknowledged. Up to two
+        batches may be unacknowledged at a time.
 
         Args:
             max_messages: a batch of so many is complete.
-            max_seconds: so long after its first message a batch is complete, in seconds of the event loop's clock.
+            max_seconds: so long after its first message a batch is complete, in seconds of the
+                event loop's clock.
         """
         return Batching(self, max_messages, max_seconds)
 
     async def purge(self) -> int:
         """Drop all ready messages; their number. Unacknowledged and scheduled ones stay.
 
-        If it is cancelled while it waits, they are dropped but that is not known to be on stable storage.
+        If it is cancelled while it waits, they are dropped but that is not known to be on stable
+        storage.
         """
         await self._waits.turn()
         count, receipt = self._purge()
@@ -179,10 +186,11 @@ class Queue(QueueViews):
         return count
 
     async def move(self, to: _core.Queue, limit: int | None = None) -> int:
-        """Move ready messages, the oldest first, to the end of another queue of this broker; their number.
+        """Move ready messages, the oldest first, to the end of another queue of this broker; their
+        number.
 
-        Each message is in exactly one of the two, whatever happens. If it is cancelled while it waits, they are moved
-        but that is not known to be on stable storage.
+        Each message is in exactly one of the two, whatever happens. If it is cancelled while it
+        waits, they are moved but that is not known to be on stable storage.
 
         Args:
             to: the other queue.
@@ -210,6 +218,7 @@ class Queue(QueueViews):
         Whoever waits for a message gets UnknownQueue.
 
         Raises:
-            PreconditionFailed: `if_unused`, and it has consumers; or `if_empty`, and it has messages.
+            PreconditionFailed: `if_unused`, and it has consumers; or `if_empty`, and it has
+            messages.
         """
         return await self._host.delete_queue(self.name, if_unused, if_empty)

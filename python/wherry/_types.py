@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     HeaderValue: TypeAlias = (
-        None
-        | bool
+        bool
         | int
         | float
         | str
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         | "list[HeaderValue]"
         | "tuple[HeaderValue, ...]"
         | "dict[str, HeaderValue]"
+        | None
     )
     Headers: TypeAlias = dict[str, HeaderValue]
 
@@ -85,14 +85,17 @@ class QueueOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What a queue does with a message whose handling failed (an exception left `async with delivery:`).
+    """What a queue does with a message whose handling failed (an exception left `async with
+    delivery:`).
 
-    The broker's timer waits, not the consumer: no task sleeps and no prefetch is used up. In a queue with `group_by`
-    the message's group waits with it, so that order is kept.
+    The broker's timer waits, not the consumer: no task sleeps and no prefetch is used up. In a
+    queue with `group_by` the message's group waits with it, so that order is kept.
     """
 
     attempts: int = 5
-    """Deliveries in all, the first one included. After the last one the message is dead-lettered, or dropped."""
+    """Deliveries in all, the first one included. After the last one the message is dead-lettered,
+    or dropped.
+    """
     first: float = 0.2
     """Seconds before the second attempt."""
     factor: float = 2.0
@@ -100,7 +103,9 @@ class Retry:
     maximum: float | None = None
     """No delay is longer than this many seconds."""
     jitter: bool = False
-    """Draw each delay evenly between zero and its value, so that messages that failed together come back apart."""
+    """Draw each delay evenly between zero and its value, so that messages that failed together
+    come back apart.
+    """
     kind: Literal["constant", "linear", "exponential"] = "exponential"
     """How delays grow."""
     dead_letter: str | None = None
@@ -238,7 +243,9 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatistics:
-    """Numbers of one queue. Those about now are a snapshot; those about the past count since the broker was opened."""
+    """Numbers of one queue. Those about now are a snapshot; those about the past count since the
+    broker was opened.
+    """
 
     ready: int
     """Messages that can be taken now."""

@@ -1,7 +1,8 @@
 """Who waits for what, on one event loop: the Python end of the engine's wake-ups.
 
-The engine names consumers by token; token 0 is the journal's progress. Wake-ups come in through `drain`, which the
-loop calls when the port's descriptor can be read, and which an engine call made on the loop's own thread calls on its
+The engine names consumers by token; token 0 is the journal's progress. Wake-ups come in through
+`drain`, which the loop calls when the port's descriptor can be read, and which an engine call made
+on the loop's own thread calls on its
 way out. Everything here runs on the loop's thread.
 """
 
@@ -119,8 +120,9 @@ class Waits:
         """Raise WrongLoop unless the caller is on the broker's loop."""
         if not self.loop.is_current():
             raise WrongLoop(
-                "this broker was opened on another event loop, or there is none here: use it from the loop that opened "
-                "it; the *_nowait methods work in any thread, and broker.blocking waits in plain threads"
+                "this broker was opened on another event loop, or there is none here: use it from "
+                "the loop that opened it; the *_nowait methods work in any thread, and "
+                "broker.blocking waits in plain threads"
             )
 
     async def turn(self) -> None:
@@ -130,7 +132,9 @@ class Waits:
         await self.loop.turn()
 
     async def ready(self, consumer: _core.Consumer, seconds: float | None = None) -> None:
-        """Wait until the consumer may have something, or `seconds` passed. Then take, whatever happened."""
+        """Wait until the consumer may have something, or `seconds` passed. Then take, whatever
+        happened.
+        """
         if consumer._arm():
             await self.loop.checkpoint()
             return
@@ -161,7 +165,8 @@ class Waits:
         if receipt == 0 or self.engine.is_durable(receipt):
             return
         while True:
-            # First ask to be told, then look, then wait: a commit between the look and the wait is told.
+            # First ask to be told, then look, then wait: a commit between the look and the wait is
+            # told.
             self.port.want_commits(True)
             if self.engine.is_durable(receipt):
                 await self.loop.turn()

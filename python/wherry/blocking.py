@@ -8,9 +8,11 @@
                 with delivery:
                     ...
 
-Everything here works in any thread, and waits with the interpreter released; Ctrl-C ends a wait in the main thread.
-A wait for the disk that takes longer than `timeout` seconds raises TimeoutError: what was asked for is done, but not
-known to be on stable storage. `Message`, `Delivery`, `Retry`, the statistics and all errors are those of `wherry`.
+Everything here works in any thread, and waits with the interpreter released; Ctrl-C ends a wait in
+the main thread. A wait for the disk that takes longer than `timeout` seconds raises TimeoutError:
+what was asked for is done, but not
+known to be on stable storage. `Message`, `Delivery`, `Retry`, the statistics and all errors are
+those of `wherry`.
 
 Do not call what waits from an event loop's thread: the loop would stand still.
 """
@@ -51,7 +53,8 @@ T = TypeVar("T")
 def _durable(engine: _core.Engine, receipt: int, timeout: float | None) -> None:
     if receipt and not engine.wait_durable(receipt, timeout):
         raise TimeoutError(
-            f"done, but not known to be on stable storage after {timeout} s: call sync() to wait for it"
+            f"done, but not known to be on stable storage after {timeout} s: "
+            "call sync() to wait for it"
         )
 
 
@@ -60,15 +63,15 @@ def _with_space(engine: _core.Engine, operation: Callable[[], T], timeout: float
     while True:
         try:
             return operation()
-        except Busy:
+        except Busy:  # noqa: PERF203
             if not engine.wait_space(timeout):
                 raise
 
 
 @final
 class Consumer(_core.BlockingConsumer):
-    """Takes messages from a queue. Made by `with queue.consume() as consumer:`; leaving returns to their places all
-    messages that were not acknowledged.
+    """Takes messages from a queue. Made by `with queue.consume() as consumer:`; leaving returns to
+    their places all messages that were not acknowledged.
 
     Iterate over it, or call `take` for several at once. Several threads may share it.
     """
@@ -102,7 +105,9 @@ class Batches:
         return self
 
     def __next__(self) -> Batch:
-        """Wait for a message, then for more: until the batch is full, or `max_seconds` after the first."""
+        """Wait for a message, then for more: until the batch is full, or `max_seconds` after the
+        first.
+        """
         deliveries = self._consumer.take(self._max_messages)
         try:
             self._consumer._take_more(deliveries, self._max_messages, self._max_seconds)
@@ -147,8 +152,8 @@ class Exchange(ExchangeViews):
         """Publish a message, and wait until it is confirmed. See `wherry.Exchange.publish`.
 
         Raises:
-            TimeoutError: it is published, but not known to be on stable storage after `timeout` seconds.
-            Busy: it is not published: the disk has not caught up for `timeout` seconds.
+            TimeoutError: it is published, but not known to be on stable storage after `timeout`
+            seconds. Busy: it is not published: the disk has not caught up for `timeout` seconds.
         """
         engine = self._host._engine
         publish = partial(self.publish_nowait, body, routing_key, **options)
@@ -161,11 +166,12 @@ class Exchange(ExchangeViews):
         *,
         timeout: float | None = None,
     ) -> None:
-        """Publish many messages in order, and wait until all are confirmed. See `wherry.Exchange.publish_many`.
+        """Publish many messages in order, and wait until all are confirmed. See
+        `wherry.Exchange.publish_many`.
 
         Raises:
-            TimeoutError: they are published, but not known to be on stable storage after `timeout` seconds.
-            Busy: not all are published: the disk has not caught up for `timeout` seconds.
+            TimeoutError: they are published, but not known to be on stable storage after `timeout`
+            seconds. Busy: not all are published: the disk has not caught up for `timeout` seconds.
         """
         items = messages if isinstance(messages, list | tuple) else list(messages)
         engine = self._host._engine
@@ -452,7 +458,8 @@ class VirtualHost:
         no_ack: bool = True,
         max_length: int | None = None,
     ) -> Consumer:
-        """Get a copy of every message whose topic matches: `with broker.subscribe("orders.#") as deliveries:`.
+        """Get a copy of every message whose topic matches: `with broker.subscribe("orders.#") as
+        deliveries:`.
 
         It is subscribed from this call on. See `wherry.Broker.subscribe`.
         """
@@ -487,7 +494,9 @@ class Broker(VirtualHost):
         return self._engine.virtual_hosts()
 
     def add_virtual_host(self, name: str, *, timeout: float | None = None) -> VirtualHost:
-        """Make sure that a virtual host exists, and return it. See `wherry.Broker.add_virtual_host`."""
+        """Make sure that a virtual host exists, and return it. See
+        `wherry.Broker.add_virtual_host`.
+        """
         self._control(partial(self._engine.add_virtual_host, name), timeout)
         return self.virtual_host(name)
 

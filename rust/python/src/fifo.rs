@@ -32,7 +32,7 @@ fn objects(items: &Bound<'_, PyAny>) -> PyResult<Vec<(Py<PyAny>, u32)>> {
 ///
 /// Nothing waits: a reader that finds it empty is told so. (A reader that meets a writer in the middle of `put_many`
 /// waits for that writer, some nanoseconds.) Its length is a guess while others use it.
-#[pyclass(frozen, module = "wherry")]
+#[pyclass(frozen, generic, module = "wherry")]
 pub(crate) struct Fifo {
     fifo: Structure<Py<PyAny>>,
 }
@@ -102,7 +102,7 @@ impl Fifo {
 ///
 /// Args:
 ///     levels: how many there are, 1 to 256; they are numbered from 0.
-#[pyclass(frozen, module = "wherry")]
+#[pyclass(frozen, generic, module = "wherry")]
 pub(crate) struct PriorityFifo {
     fifo: PriorityStructure<Py<PyAny>>,
     levels: u16,

@@ -155,21 +155,25 @@ impl VirtualHost {
     }
 
     /// Binds a queue to an exchange; a receipt.
+    #[pyo3(signature = (queue, exchange, key, arguments=None))]
     fn bind_queue(&self, queue: &str, exchange: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
         Ok(self.host.bind_queue(queue, exchange, key, arguments_of(arguments)?)?.0)
     }
 
     /// Takes such a binding away; a receipt.
+    #[pyo3(signature = (queue, exchange, key, arguments=None))]
     fn unbind_queue(&self, queue: &str, exchange: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
         Ok(self.host.unbind_queue(queue, exchange, key, arguments_of(arguments)?)?.0)
     }
 
     /// Binds an exchange to another one that gives it messages; a receipt.
+    #[pyo3(signature = (destination, source, key, arguments=None))]
     fn bind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
         Ok(self.host.bind_exchange(destination, source, key, arguments_of(arguments)?)?.0)
     }
 
     /// Takes such a binding away; a receipt.
+    #[pyo3(signature = (destination, source, key, arguments=None))]
     fn unbind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
         Ok(self.host.unbind_exchange(destination, source, key, arguments_of(arguments)?)?.0)
     }
