@@ -335,8 +335,8 @@ class Broker(VirtualHost):
 
         If it is cancelled, nothing changed.
         """
-        await self._waits.turn()
-        await self._waits.durable(self._engine.barrier())
+        receipt = await self._try(self._engine.barrier, int)
+        await self._waits.durable(receipt)
 
     def statistics(self) -> BrokerStatistics:
         """Numbers of the whole broker."""
@@ -344,7 +344,7 @@ class Broker(VirtualHost):
 
     @property
     def clock(self) -> Any:
-        """The broker's clock: `now()` in Unix seconds; if it is a `VirtualClock`, also `advance`."""
+        """The broker's clock: `now()` in Unix seconds; of a `VirtualClock` also `advance`."""
         return self._engine.clock
 
     @property

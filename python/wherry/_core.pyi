@@ -316,7 +316,7 @@ class Exchange:
 
 @disjoint_base
 class Queue:
-    """The part of a queue that does not wait. Base of `wherry.Queue` and `wherry.blocking.Queue`."""
+    """What a queue does without waiting. Base of `wherry.Queue` and `wherry.blocking.Queue`."""
 
     def __new__(cls, host: VirtualHost, name: str) -> Self: ...
     @property
@@ -535,7 +535,7 @@ class Delivery:
 
 @final
 class Transaction:
-    """Publishes and acknowledgements that are carried out together, as one record of the journal."""
+    """Publishes and acknowledgements carried out together, as one record of the journal."""
 
     def publish(
         self,
@@ -576,7 +576,7 @@ class Fifo(Generic[_Item]):
     """A lock-free first-in-first-out queue of any Python objects, for any number of threads."""
 
     def __new__(cls) -> Self: ...
-    def __class_getitem__(cls, key: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     def put(self, item: _Item) -> None:
         """Appends an object."""
 
@@ -597,7 +597,7 @@ class PriorityFifo(Generic[_Item]):
     """A lock-free priority queue of any Python objects, for any number of threads."""
 
     def __new__(cls, levels: int) -> Self: ...
-    def __class_getitem__(cls, key: Any, /) -> GenericAlias: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     @property
     def levels(self) -> int:
         """The number of levels."""

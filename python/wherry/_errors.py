@@ -72,7 +72,7 @@ class BrokerClosed(WherryError):
 
 
 class JournalFailed(WherryError):
-    """A write or a sync failed: nothing is confirmed any more. What was confirmed before is safe."""
+    """A write or sync failed: nothing is confirmed any more. What was confirmed before is safe."""
 
 
 class JournalCorrupt(WherryError):

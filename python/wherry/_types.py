@@ -1,4 +1,4 @@
-"""Plain values: what users give (`Retry`) and what they are shown (statistics, browsed messages)."""
+"""Plain values: what users give (`Retry`) and what they are shown (statistics, messages)."""
 
 from __future__ import annotations
 
@@ -297,24 +297,34 @@ class ExchangeStatistics:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatistics:
-    """Numbers of the journal of a broker with a directory."""
+    """Numbers of the journal of a broker with a directory, since it was opened."""
 
+    durability: Durability
+    """When a confirm is given, as chosen in `open`."""
     records: int
-    """Records appended since it was opened."""
+    """Records written."""
     appended_bytes: int
-    """Their bytes."""
+    """Bytes claimed by publishers."""
+    written_bytes: int
+    """Bytes handed to the operating system."""
+    durable_bytes: int
+    """Bytes on stable storage."""
     syncs: int
     """How often the disk was told to keep what was written."""
     last_sync: float
     """How long the last one took, in seconds."""
     segments: int
     """Files of the journal in use."""
+    segments_bytes: int
+    """Length of them."""
     free_segments: int
     """Files kept for reuse."""
+    staging_bytes: int
+    """Bytes that wait to be written."""
     disk_full: bool
     """Publishing is refused until there is room."""
-    failed: bool
-    """A write or sync failed: nothing is confirmed any more."""
+    failed: str | None
+    """Why nothing is confirmed any more, if so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +341,9 @@ class BrokerStatistics:
     """Ready messages."""
     unacked: int
     """Messages handed out and not settled."""
+    scheduled: int
+    """Messages that are not due yet."""
     timers: int
     """Deadlines that are waited for."""
-    durability: Durability
-    """When a confirm is given, as chosen in `open`."""
     journal: JournalStatistics | None
     """None when the broker is in memory."""

@@ -361,7 +361,7 @@ class VirtualHost:
         passive: bool = False,
         timeout: float | None = None,
     ) -> Exchange:
-        """Make sure that an exchange exists, and return it. See `wherry.Broker.declare_exchange`."""
+        """Make sure that an exchange exists; return it. See `wherry.Broker.declare_exchange`."""
         if not passive:
             declare = partial(
                 self._core.declare_exchange,
@@ -478,7 +478,7 @@ class VirtualHost:
 
 @final
 class Broker(VirtualHost):
-    """An open broker, and its virtual host "/". Made by `with wherry.blocking.open() as broker:`."""
+    """An open broker, and its virtual host "/": `with wherry.blocking.open() as broker:`."""
 
     __slots__ = ()
 
@@ -515,7 +515,7 @@ class Broker(VirtualHost):
 
     def sync(self, *, timeout: float | None = None) -> None:
         """Wait until everything done so far, acknowledgements included, is on stable storage."""
-        _durable(self._engine, self._engine.barrier(), timeout)
+        self._control(self._engine.barrier, timeout)
 
     def statistics(self) -> BrokerStatistics:
         """Numbers of the whole broker."""
@@ -523,7 +523,7 @@ class Broker(VirtualHost):
 
     @property
     def clock(self) -> Any:
-        """The broker's clock: `now()` in Unix seconds; if it is a `VirtualClock`, also `advance`."""
+        """The broker's clock: `now()` in Unix seconds; of a `VirtualClock` also `advance`."""
         return self._engine.clock
 
     def close(self) -> None:

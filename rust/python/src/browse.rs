@@ -31,8 +31,14 @@ pub(crate) fn browsed<'py>(py: Python<'py>, browsed: &Browsed) -> PyResult<Bound
 }
 
 /// A `wherry.ScheduledMessage`.
-#[expect(clippy::cast_precision_loss, reason = "a float of Unix seconds has microseconds, as time.time()")]
-pub(crate) fn scheduled<'py>(py: Python<'py>, scheduled: &ScheduledMessage) -> PyResult<Bound<'py, PyAny>> {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a float of Unix seconds has microseconds, as time.time()"
+)]
+pub(crate) fn scheduled<'py>(
+    py: Python<'py>,
+    scheduled: &ScheduledMessage,
+) -> PyResult<Bound<'py, PyAny>> {
     let fields = envelope(py, &scheduled.message)?;
     fields.set_item("id", scheduled.id)?;
     fields.set_item("due", scheduled.due_ns as f64 / NS)?;
@@ -47,5 +53,9 @@ pub(crate) fn deaths<'py>(headers: &Bound<'py, PyDict>) -> PyResult<Vec<Bound<'p
         return Ok(Vec::new());
     };
     let make = class(py, "Death")?.getattr("_of")?;
-    entries.iter().filter(PyAnyMethods::is_instance_of::<PyDict>).map(|entry| make.call1((entry,))).collect()
+    entries
+        .iter()
+        .filter(PyAnyMethods::is_instance_of::<PyDict>)
+        .map(|entry| make.call1((entry,)))
+        .collect()
 }

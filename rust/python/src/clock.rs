@@ -13,7 +13,10 @@ use crate::errors::{Error, Result};
 /// Where a virtual clock starts unless told: 2000-01-01 00:00 UTC, so that tests read well.
 const VIRTUAL_START_NS: u64 = 946_684_800_000_000_000;
 
-#[expect(clippy::cast_precision_loss, reason = "a float of Unix seconds has microseconds, as time.time()")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a float of Unix seconds has microseconds, as time.time()"
+)]
 fn seconds(clock: &EngineClock) -> f64 {
     clock.now_ns() as f64 / NS
 }
@@ -57,7 +60,10 @@ impl VirtualClock {
     #[pyo3(signature = (start=None))]
     fn new(start: Option<&Bound<'_, PyAny>>) -> Result<Self> {
         let start = start.map_or(Ok(VIRTUAL_START_NS), |start| unix_ns("start", start))?;
-        Ok(VirtualClock { clock: EngineClock::virtual_at(start), broker: Mutex::default() })
+        Ok(VirtualClock {
+            clock: EngineClock::virtual_at(start),
+            broker: Mutex::default(),
+        })
     }
 
     /// Unix seconds.
@@ -73,16 +79,28 @@ impl VirtualClock {
     /// Raises:
     ///     InvalidArgument: a negative or infinite distance.
     #[pyo3(signature = (seconds=0.0, minutes=0.0, hours=0.0, days=0.0))]
-    fn advance(&self, py: Python<'_>, seconds: f64, minutes: f64, hours: f64, days: f64) -> Result<()> {
-        let by: Duration = duration("advance", seconds + 60.0 * minutes + 3600.0 * hours + 86400.0 * days)?;
+    fn advance(
+        &self,
+        py: Python<'_>,
+        seconds: f64,
+        minutes: f64,
+        hours: f64,
+        days: f64,
+    ) -> Result<()> {
+        let by: Duration = duration(
+            "advance",
+            seconds + 60.0 * minutes + 3600.0 * hours + 86400.0 * days,
+        )?;
         match self.shared() {
             Some(shared) => {
                 let _call = shared.enter();
                 Ok(py.detach(|| shared.broker.advance(by))?)
             }
-            None => {
-                self.clock.advance(by).map(|_| ()).map_err(|e| Error::invalid(format!("advance: {e}")))
-            }
+            None => self
+                .clock
+                .advance(by)
+                .map(|_| ())
+                .map_err(|e| Error::invalid(format!("advance: {e}"))),
         }
     }
 }

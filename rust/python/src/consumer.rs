@@ -8,7 +8,8 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use wherry_engine::{
-    Consumer as EngineConsumer, ConsumerOptions, Delivery as EngineDelivery, Error as EngineError, Notify, Outcome,
+    Consumer as EngineConsumer, ConsumerOptions, Delivery as EngineDelivery, Error as EngineError,
+    Notify, Outcome,
 };
 
 use crate::awaitable::Completed;
@@ -27,13 +28,20 @@ pub(crate) struct HandOut {
     pub(crate) shared: Arc<Shared>,
     pub(crate) consumer: Arc<EngineConsumer>,
     pub(crate) no_ack: bool,
+    virtual_host: Arc<str>,
     /// `cancel` was called from our side. Release in `cancel`, Acquire in `check`.
     left: AtomicBool,
 }
 
 impl HandOut {
-    pub(crate) fn new(shared: Arc<Shared>, consumer: Arc<EngineConsumer>, no_ack: bool) -> Self {
-        HandOut { shared, consumer, no_ack, left: AtomicBool::new(false) }
+    pub(crate) fn new(queue: &Queue, consumer: Arc<EngineConsumer>, no_ack: bool) -> Self {
+        HandOut {
+            shared: Arc::clone(&queue.shared),
+            consumer,
+            no_ack,
+            virtual_host: Arc::clone(&queue.virtual_host),
+            left: AtomicBool::new(false),
+        }
     }
 
     /// An error if nothing will ever come.
@@ -43,13 +51,15 @@ impl HandOut {
             return Err(EngineError::Closed.into());
         }
         if self.left.load(Ordering::Acquire) {
-            return Err(Error::invalid("this consumer was left: open another with queue.consume()"));
+            return Err(Error::invalid(
+                "this consumer was left: open another with queue.consume()",
+            ));
         }
         if self.consumer.is_cancelled() {
             let queue = self.consumer.queue();
             return Err(EngineError::UnknownQueue {
                 name: queue.name().to_owned(),
-                virtual_host: queue.virtual_host_name().to_owned(),
+                virtual_host: self.virtual_host.to_string(),
             }
             .into());
         }
@@ -89,7 +99,10 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn open(
         queue: &Queue,
         notify: Option<(Arc<dyn Notify>, u64)>,
@@ -112,7 +125,7 @@ impl Consumer {
         let token = notify.as_ref().map_or(0, |(_, token)| *token);
         let consumer = queue.queue.consume(options, notify)?;
         Ok(Consumer {
-            hand_out: Arc::new(HandOut::new(Arc::clone(&queue.shared), consumer, no_ack)),
+            hand_out: Arc::new(HandOut::new(queue, consumer, no_ack)),
             token,
             born: Instant::now(),
             handed: AtomicU32::new(0),
@@ -129,7 +142,10 @@ impl Consumer {
     fn within_turn(&self) -> bool {
         let handed = self.handed.load(Ordering::Relaxed);
         if handed >= TURN_DELIVERIES
-            || self.elapsed_ns().saturating_sub(self.turn_ns.load(Ordering::Relaxed)) >= TURN_NS
+            || self
+                .elapsed_ns()
+                .saturating_sub(self.turn_ns.load(Ordering::Relaxed))
+                >= TURN_NS
         {
             return false;
         }
@@ -168,7 +184,9 @@ impl Consumer {
         if Arc::ptr_eq(&delivery.hand_out, &self.hand_out) {
             return Ok(delivery.tag());
         }
-        Err(Error::Engine(EngineError::UnknownDelivery { tag: delivery.tag() }))
+        Err(Error::Engine(EngineError::UnknownDelivery {
+            tag: delivery.tag(),
+        }))
     }
 }
 
@@ -176,7 +194,10 @@ impl Consumer {
 impl Consumer {
     #[new]
     #[pyo3(signature = (queue, port, *, prefetch=0, no_ack=false, priority=0, exclusive=false, tag=None, hidden=false))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn new(
         queue: &Queue,
         port: &Port,
@@ -189,7 +210,16 @@ impl Consumer {
     ) -> Result<Self> {
         let notify: Arc<dyn Notify> = Arc::clone(&port.inner) as _;
         let token = port.inner.next_token();
-        Consumer::open(queue, Some((notify, token)), prefetch, no_ack, priority, exclusive, tag, hidden)
+        Consumer::open(
+            queue,
+            Some((notify, token)),
+            prefetch,
+            no_ack,
+            priority,
+            exclusive,
+            tag,
+            hidden,
+        )
     }
 
     /// Its name, chosen by the broker unless given.
@@ -233,7 +263,8 @@ impl Consumer {
     ///     UnknownDelivery: it is of another consumer, or settled; nothing changed.
     fn ack_up_to(&self, delivery: &Bound<'_, Delivery>) -> Result<()> {
         let delivery = delivery.get();
-        self.hand_out.settle(self.own(delivery)?, true, Outcome::Ack)?;
+        self.hand_out
+            .settle(self.own(delivery)?, true, Outcome::Ack)?;
         delivery.mark_settled();
         Ok(())
     }
@@ -301,7 +332,9 @@ impl Consumer {
             && let Some(delivery) = this.take(1)?.pop()
         {
             let delivery = Delivery::new(Arc::clone(&this.hand_out), delivery).into_pyobject(py)?;
-            return Ok(Completed::new(delivery.into_any().unbind()).into_pyobject(py)?.into_any());
+            return Ok(Completed::new(delivery.into_any().unbind())
+                .into_pyobject(py)?
+                .into_any());
         }
         Ok(slf.call_method0(pyo3::intern!(py, "_next"))?)
     }
@@ -315,7 +348,13 @@ pub(crate) struct BlockingConsumer {
 }
 
 impl BlockingConsumer {
-    fn wait(&self, py: Python<'_>, base: &Consumer, max: usize, timeout: Option<f64>) -> Result<Vec<EngineDelivery>> {
+    fn wait(
+        &self,
+        py: Python<'_>,
+        base: &Consumer,
+        max: usize,
+        timeout: Option<f64>,
+    ) -> Result<Vec<EngineDelivery>> {
         let deadline = deadline(maybe_duration("timeout", timeout)?);
         loop {
             let taken = base.take(max)?;
@@ -330,7 +369,11 @@ impl BlockingConsumer {
             if !matches!(outcome, Ok(true)) {
                 base._disarm();
                 // What came between the deadline and `disarm` is not left behind, unless an exception wants out.
-                return if outcome? { Ok(Vec::new()) } else { base.take(max) };
+                return if outcome? {
+                    Ok(Vec::new())
+                } else {
+                    base.take(max)
+                };
             }
         }
     }
@@ -351,7 +394,16 @@ impl BlockingConsumer {
     ) -> Result<PyClassInitializer<Self>> {
         let parker = Arc::new(Parker::default());
         let notify: Arc<dyn Notify> = Arc::clone(&parker) as _;
-        let base = Consumer::open(queue, Some((notify, 1)), prefetch, no_ack, priority, exclusive, tag, hidden)?;
+        let base = Consumer::open(
+            queue,
+            Some((notify, 1)),
+            prefetch,
+            no_ack,
+            priority,
+            exclusive,
+            tag,
+            hidden,
+        )?;
         Ok(PyClassInitializer::from(base).add_subclass(BlockingConsumer { parker }))
     }
 
@@ -362,19 +414,30 @@ impl BlockingConsumer {
     ///     BrokerClosed: the broker was closed.
     ///     KeyboardInterrupt: on Ctrl-C; no message was taken.
     #[pyo3(signature = (max=100, timeout=None))]
-    fn take<'py>(slf: &Bound<'py, Self>, max: usize, timeout: Option<f64>) -> Result<Bound<'py, PyList>> {
+    fn take<'py>(
+        slf: &Bound<'py, Self>,
+        max: usize,
+        timeout: Option<f64>,
+    ) -> Result<Bound<'py, PyList>> {
         let base = slf.as_super().get();
         let taken = slf.get().wait(slf.py(), base, max, timeout)?;
         Ok(list_of(slf.py(), &base.hand_out, taken)?)
     }
 
     /// Appends to `deliveries` until there are `max`, or `seconds` passed.
-    fn _take_more(slf: &Bound<'_, Self>, deliveries: &Bound<'_, PyList>, max: usize, seconds: f64) -> Result<()> {
+    fn _take_more(
+        slf: &Bound<'_, Self>,
+        deliveries: &Bound<'_, PyList>,
+        max: usize,
+        seconds: f64,
+    ) -> Result<()> {
         let base = slf.as_super().get();
         let end = deadline(maybe_duration("max_seconds", Some(seconds))?);
         while deliveries.len() < max {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64());
-            let taken = slf.get().wait(slf.py(), base, max - deliveries.len(), left)?;
+            let taken = slf
+                .get()
+                .wait(slf.py(), base, max - deliveries.len(), left)?;
             if taken.is_empty() {
                 break;
             }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDateTime, PyFloat, PyInt, PyMemoryView, PyString, PyTzInfo};
+use pyo3::types::{
+    PyByteArray, PyBytes, PyDateTime, PyFloat, PyInt, PyMemoryView, PyString, PyTzInfo,
+};
 
 use crate::errors::{Error, Result};
 
@@ -13,8 +15,11 @@ pub(crate) const NS: f64 = 1e9;
 
 /// A duration given in seconds.
 pub(crate) fn duration(what: &str, seconds: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Error::invalid(format!("{what}={seconds}: give a number of seconds that is not negative and is finite")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        Error::invalid(format!(
+            "{what}={seconds}: give a number of seconds that is not negative and is finite"
+        ))
+    })
 }
 
 /// A duration given in seconds, or nothing.
@@ -52,13 +57,18 @@ pub(crate) fn unix_ns(what: &str, value: &Bound<'_, PyAny>) -> Result<u64> {
     if seconds.is_finite() && (0.0..1.8e10).contains(&seconds) {
         return Ok((seconds * NS) as u64);
     }
-    Err(Error::invalid(format!("{what}={seconds}: give a time between 1970 and 2500")))
+    Err(Error::invalid(format!(
+        "{what}={seconds}: give a time between 1970 and 2500"
+    )))
 }
 
 /// A datetime in UTC, or the plain number when it is beyond what a datetime can say.
 pub(crate) fn utc_datetime<'py>(py: Python<'py>, seconds: u64) -> PyResult<Bound<'py, PyAny>> {
     let utc = PyTzInfo::utc(py)?;
-    #[expect(clippy::cast_precision_loss, reason = "whole seconds below 2^53 are exact; later ones are no datetime")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "whole seconds below 2^53 are exact; later ones are no datetime"
+    )]
     match PyDateTime::from_timestamp(py, seconds as f64, Some(&utc.to_owned())) {
         Ok(moment) => Ok(moment.into_any()),
         Err(_) => Ok(seconds.into_pyobject(py)?.into_any()),
@@ -79,14 +89,27 @@ fn other_body(value: &Bound<'_, PyAny>) -> Result<Cow<'static, [u8]>> {
         return Ok(Cow::Owned(bytes.to_vec()));
     }
     if value.is_instance_of::<PyMemoryView>() {
-        let bytes = value.call_method0("tobytes")?.cast_into::<PyBytes>().map_err(PyErr::from)?;
+        let bytes = value
+            .call_method0("tobytes")?
+            .cast_into::<PyBytes>()
+            .map_err(PyErr::from)?;
         return Ok(Cow::Owned(bytes.as_bytes().to_vec()));
     }
-    let hint = if value.is_instance_of::<PyString>() { ": encode it first, as in body.encode()" } else { "" };
-    Err(Error::invalid(format!("a body is bytes, bytearray or memoryview, not {}{hint}", type_name(value))))
+    let hint = if value.is_instance_of::<PyString>() {
+        ": encode it first, as in body.encode()"
+    } else {
+        ""
+    };
+    Err(Error::invalid(format!(
+        "a body is bytes, bytearray or memoryview, not {}{hint}",
+        type_name(value)
+    )))
 }
 
 /// The name of a value's type, for messages.
 pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
-    value.get_type().name().map_or_else(|_| "an object".into(), |name| name.to_string())
+    value
+        .get_type()
+        .name()
+        .map_or_else(|_| "an object".into(), |name| name.to_string())
 }

@@ -37,7 +37,12 @@ impl Delivery {
     #[inline]
     pub(crate) fn new(hand_out: Arc<HandOut>, delivery: EngineDelivery) -> Self {
         let settled = AtomicBool::new(hand_out.no_ack);
-        Delivery { hand_out, delivery, body: PyOnceLock::new(), settled }
+        Delivery {
+            hand_out,
+            delivery,
+            body: PyOnceLock::new(),
+            settled,
+        }
     }
 
     pub(crate) fn tag(&self) -> u64 {
@@ -101,7 +106,11 @@ impl Delivery {
     /// The message's body. Made when first read.
     #[getter]
     fn body(&self, py: Python<'_>) -> Py<PyBytes> {
-        self.body.get_or_init(py, || PyBytes::new(py, self.delivery.message.body()).unbind()).clone_ref(py)
+        self.body
+            .get_or_init(py, || {
+                PyBytes::new(py, self.delivery.message.body()).unbind()
+            })
+            .clone_ref(py)
     }
 
     /// The message's headers, as a new dict.
@@ -178,7 +187,10 @@ impl Delivery {
 
     /// When the broker took it, in Unix seconds.
     #[getter]
-    #[expect(clippy::cast_precision_loss, reason = "a float of Unix seconds has microseconds, as time.time()")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float of Unix seconds has microseconds, as time.time()"
+    )]
     fn published(&self) -> f64 {
         self.delivery.message.published_ns() as f64 / NS
     }
@@ -275,7 +287,10 @@ impl Delivery {
     ///     UnknownDelivery: it is settled already, or its lease ran out.
     ///     PreconditionFailed: the queue has no lease.
     fn extend(&self, seconds: f64) -> Result<()> {
-        Ok(self.hand_out.consumer.extend(self.delivery.tag, duration("extend", seconds)?)?)
+        Ok(self
+            .hand_out
+            .consumer
+            .extend(self.delivery.tag, duration("extend", seconds)?)?)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -304,7 +319,14 @@ impl Delivery {
         _traceback: &Bound<'_, PyAny>,
     ) -> Result<Completed> {
         self.leave(exc_type)?;
-        Ok(Completed::new(false.into_pyobject(py).map_err(PyErr::from)?.to_owned().into_any().unbind()))
+        Ok(Completed::new(
+            false
+                .into_pyobject(py)
+                .map_err(PyErr::from)?
+                .to_owned()
+                .into_any()
+                .unbind(),
+        ))
     }
 
     fn __repr__(&self) -> String {

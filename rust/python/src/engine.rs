@@ -71,9 +71,14 @@ fn progress_callback(callback: Py<PyAny>, raised: Raised) -> Box<dyn FnMut(u64, 
 fn durability_of(word: &str, sync_interval: f64) -> Result<Durability> {
     match word {
         "always" => Ok(Durability::Always),
-        "interval" => Ok(Durability::Interval(duration("sync_interval", sync_interval)?)),
+        "interval" => Ok(Durability::Interval(duration(
+            "sync_interval",
+            sync_interval,
+        )?)),
         "never" => Ok(Durability::Never),
-        other => Err(Error::invalid(format!("durability='{other}': use 'always', 'interval' or 'never'"))),
+        other => Err(Error::invalid(format!(
+            "durability='{other}': use 'always', 'interval' or 'never'"
+        ))),
     }
 }
 
@@ -81,7 +86,9 @@ fn on_corruption_of(word: &str) -> Result<OnCorruption> {
     match word {
         "refuse" => Ok(OnCorruption::Refuse),
         "salvage" => Ok(OnCorruption::SalvageReport),
-        other => Err(Error::invalid(format!("on_corruption='{other}': use 'refuse' or 'salvage'"))),
+        other => Err(Error::invalid(format!(
+            "on_corruption='{other}': use 'refuse' or 'salvage'"
+        ))),
     }
 }
 
@@ -90,7 +97,10 @@ impl Engine {
     /// Opens a broker. Blocks while a journal is recovered, with the interpreter released.
     #[new]
     #[pyo3(signature = (path=None, *, durability="always", sync_interval=0.05, clock=None, segment_bytes=16<<20, on_corruption="refuse", progress=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,
@@ -107,7 +117,9 @@ impl Engine {
             durability: durability_of(durability, sync_interval)?,
             segment_bytes,
             on_corruption: on_corruption_of(on_corruption)?,
-            clock: clock.as_ref().map_or_else(EngineClock::real, |clock| clock.get().clock.clone()),
+            clock: clock
+                .as_ref()
+                .map_or_else(EngineClock::real, |clock| clock.get().clock.clone()),
             progress: progress.map(|callback| progress_callback(callback, Arc::clone(&raised))),
             ..BrokerOptions::default()
         };
@@ -119,24 +131,37 @@ impl Engine {
             py.detach(|| broker.close())?;
             return Err(error.into());
         }
-        let shared = Arc::new(Shared { broker, port: OnceLock::new(), closed: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            broker,
+            port: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        });
         let clock = match clock {
             Some(clock) => {
                 clock.get().attach(&shared);
                 clock.into_any().unbind()
             }
-            None => Clock::new(shared.broker.clock().clone()).into_pyobject(py)?.into_any().unbind(),
+            None => Clock::new(shared.broker.clock().clone())
+                .into_pyobject(py)?
+                .into_any()
+                .unbind(),
         };
         Ok(Engine { shared, clock })
     }
 
     /// Gives the wake-ups of this broker to a loop. Once.
     fn attach(&self, port: &Port) -> Result<()> {
-        let watch = self.shared.broker.watch(Arc::clone(&port.inner) as _, COMMITS);
-        self.shared.port.set((Arc::clone(&port.inner), watch)).map_err(|(_, watch)| {
-            self.shared.broker.unwatch(watch);
-            Error::invalid("this broker has its loop already")
-        })
+        let watch = self
+            .shared
+            .broker
+            .watch(Arc::clone(&port.inner) as _, COMMITS);
+        self.shared
+            .port
+            .set((Arc::clone(&port.inner), watch))
+            .map_err(|(_, watch)| {
+                self.shared.broker.unwatch(watch);
+                Error::invalid("this broker has its loop already")
+            })
     }
 
     /// The broker's clock.
@@ -157,8 +182,8 @@ impl Engine {
     }
 
     /// A receipt for everything done so far.
-    fn barrier(&self) -> u64 {
-        self.shared.broker.barrier().0
+    fn barrier(&self) -> Result<u64> {
+        Ok(self.shared.broker.barrier()?.0)
     }
 
     /// True when the receipt is durable; false while it is on its way.
@@ -183,7 +208,11 @@ impl Engine {
             return Ok(true);
         }
         while let Some(slice) = next_slice(deadline) {
-            if py.detach(|| self.shared.broker.wait_durable(Ticket(receipt), Some(slice)))? {
+            if py.detach(|| {
+                self.shared
+                    .broker
+                    .wait_durable(Ticket(receipt), Some(slice))
+            })? {
                 return Ok(true);
             }
             py.check_signals()?;
@@ -217,7 +246,9 @@ impl Engine {
     /// Deletes a virtual host with all that is in it; a receipt.
     fn delete_virtual_host(&self, py: Python<'_>, name: &str) -> Result<u64> {
         let _call = self.shared.enter();
-        Ok(py.detach(|| self.shared.broker.delete_virtual_host(name))?.0)
+        Ok(py
+            .detach(|| self.shared.broker.delete_virtual_host(name))?
+            .0)
     }
 
     /// The numbers of `BrokerStatistics`, by field name.

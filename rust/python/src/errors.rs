@@ -88,7 +88,9 @@ impl From<Error> for PyErr {
                 raise(
                     py,
                     "QueueEmpty",
-                    format!("queue '{queue}' has no ready message: wait for one with get(), or try again later"),
+                    format!(
+                        "queue '{queue}' has no ready message: wait for one with get(), or try again later"
+                    ),
                 )
             }),
         }

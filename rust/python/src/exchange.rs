@@ -26,7 +26,10 @@ pub(crate) struct Exchange {
 impl Exchange {
     #[new]
     fn new(host: &VirtualHost, name: &str) -> Result<Self> {
-        Ok(Exchange { shared: Arc::clone(&host.shared), exchange: host.host.exchange(name)? })
+        Ok(Exchange {
+            shared: Arc::clone(&host.shared),
+            exchange: host.host.exchange(name)?,
+        })
     }
 
     /// Its name; empty for the default exchange.
@@ -43,7 +46,10 @@ impl Exchange {
 
     /// Publishes without waiting for the disk; a receipt for `broker.confirmed`.
     #[pyo3(signature = (body, routing_key="", *, headers=None, persistent=true, priority=None, expiration=None, delay=None, deliver_at=None, message_id=None, correlation_id=None, reply_to=None, content_type=None, content_encoding=None, r#type=None, app_id=None, user_id=None, timestamp=None, mandatory=false))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn publish_nowait(
         &self,
         body: &Bound<'_, PyAny>,
@@ -104,11 +110,19 @@ impl Exchange {
         routing_key: &str,
     ) -> Result<u64> {
         if messages.is_instance_of::<PyBytes>() {
-            return Err(Error::invalid("messages is one bytes object: give a list, or call publish"));
+            return Err(Error::invalid(
+                "messages is one bytes object: give a list, or call publish",
+            ));
         }
         let items = match messages.cast_exact::<PyTuple>() {
             Ok(items) => items.clone(),
-            Err(_) => PyTuple::new(py, messages.try_iter().map_err(|_| not_a_sequence(messages))?.collect::<PyResult<Vec<_>>>()?)?,
+            Err(_) => PyTuple::new(
+                py,
+                messages
+                    .try_iter()
+                    .map_err(|_| not_a_sequence(messages))?
+                    .collect::<PyResult<Vec<_>>>()?,
+            )?,
         };
         let mut copies = Vec::new();
         let batch = batch(&items, routing_key, &mut copies)?;
@@ -123,13 +137,25 @@ impl Exchange {
 
     /// The bindings that lead out of it: destination kind, destination, routing key and arguments of each.
     #[expect(clippy::type_complexity, reason = "four fields of a Python tuple")]
-    fn _bindings<'py>(&self, py: Python<'py>) -> PyResult<Vec<(&'static str, String, String, Bound<'py, PyDict>)>> {
+    fn _bindings<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<Vec<(&'static str, String, String, Bound<'py, PyDict>)>> {
         let bindings = self.exchange.bindings();
         bindings
             .iter()
             .map(|binding| {
-                let kind = if binding.to_queue { "queue" } else { "exchange" };
-                Ok((kind, binding.destination.clone(), binding.routing_key.clone(), headers::dict(py, &binding.arguments)?))
+                let kind = if binding.to_exchange {
+                    "exchange"
+                } else {
+                    "queue"
+                };
+                Ok((
+                    kind,
+                    binding.destination.clone(),
+                    binding.routing_key.clone(),
+                    headers::dict(py, &binding.arguments)?,
+                ))
             })
             .collect()
     }
@@ -142,5 +168,8 @@ impl Exchange {
 
 #[cold]
 fn not_a_sequence(messages: &Bound<'_, PyAny>) -> Error {
-    Error::invalid(format!("messages is a sequence of Message, (body, routing_key) or bytes, not {}", type_name(messages)))
+    Error::invalid(format!(
+        "messages is a sequence of Message, (body, routing_key) or bytes, not {}",
+        type_name(messages)
+    ))
 }

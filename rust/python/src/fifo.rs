@@ -23,9 +23,16 @@ fn objects(items: &Bound<'_, PyAny>) -> PyResult<Vec<(Py<PyAny>, u32)>> {
         return Ok(list.iter().map(|item| (item.unbind(), 0)).collect());
     }
     if let Ok(tuple) = items.cast_exact::<PyTuple>() {
-        return Ok(tuple.as_slice().iter().map(|item| (item.clone().unbind(), 0)).collect());
+        return Ok(tuple
+            .as_slice()
+            .iter()
+            .map(|item| (item.clone().unbind(), 0))
+            .collect());
     }
-    items.try_iter()?.map(|item| Ok((item?.unbind(), 0))).collect()
+    items
+        .try_iter()?
+        .map(|item| Ok((item?.unbind(), 0)))
+        .collect()
 }
 
 /// A lock-free first-in-first-out queue of any Python objects, for any number of threads.
@@ -41,7 +48,9 @@ pub(crate) struct Fifo {
 impl Fifo {
     #[new]
     fn new() -> Self {
-        Fifo { fifo: Structure::new() }
+        Fifo {
+            fifo: Structure::new(),
+        }
     }
 
     /// Appends an object.
@@ -113,7 +122,10 @@ impl PriorityFifo {
         if priority < self.levels {
             return Ok(u8::try_from(priority).map_err(|_| PyOverflowError::new_err("priority"))?);
         }
-        Err(Error::invalid(format!("priority={priority}: this PriorityFifo has levels 0 to {}", self.levels - 1)))
+        Err(Error::invalid(format!(
+            "priority={priority}: this PriorityFifo has levels 0 to {}",
+            self.levels - 1
+        )))
     }
 }
 
@@ -124,7 +136,10 @@ impl PriorityFifo {
         if !(1..=256).contains(&levels) {
             return Err(Error::invalid(format!("levels={levels}: use 1 to 256")));
         }
-        Ok(PriorityFifo { fifo: PriorityStructure::new(levels.into()), levels })
+        Ok(PriorityFifo {
+            fifo: PriorityStructure::new(levels.into()),
+            levels,
+        })
     }
 
     /// The number of levels.

@@ -18,7 +18,8 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType,
+    PyBool, PyByteArray, PyBytes, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
+    PyType,
 };
 use wherry_engine::table::{Table, Value};
 
@@ -40,12 +41,17 @@ pub(crate) fn table(what: &str, dict: &Bound<'_, PyDict>) -> Result<Table> {
 
 fn nested_table(what: &str, dict: &Bound<'_, PyDict>, depth: usize) -> Result<Table> {
     if depth == 0 {
-        return Err(Error::invalid(format!("{what}: more than {DEPTH_MAX} lists and dicts inside each other")));
+        return Err(Error::invalid(format!(
+            "{what}: more than {DEPTH_MAX} lists and dicts inside each other"
+        )));
     }
     let mut table = Table::default();
     for (name, item) in dict {
         let Ok(name) = name.cast::<PyString>() else {
-            return Err(Error::invalid(format!("{what}: a name is a str, not {}", type_name(&name))));
+            return Err(Error::invalid(format!(
+                "{what}: a name is a str, not {}",
+                type_name(&name)
+            )));
         };
         let name = name.to_str()?;
         if name.len() > 255 {
@@ -92,13 +98,21 @@ fn value(what: &str, name: &str, item: &Bound<'_, PyAny>, depth: usize) -> Resul
         return Ok(Value::Bytes(bytes.to_vec()));
     }
     if let Ok(dict) = item.cast::<PyDict>() {
-        return Ok(Value::Table(nested_table(&format!("{what}['{name}']"), dict, depth - 1)?));
+        return Ok(Value::Table(nested_table(
+            &format!("{what}['{name}']"),
+            dict,
+            depth - 1,
+        )?));
     }
     if item.is_instance_of::<PyList>() || item.is_instance_of::<PyTuple>() {
         if depth == 1 {
-            return refuse(&format!("more than {DEPTH_MAX} lists and dicts inside each other"));
+            return refuse(&format!(
+                "more than {DEPTH_MAX} lists and dicts inside each other"
+            ));
         }
-        let items = item.try_iter()?.map(|item| value(what, name, &item?, depth - 1));
+        let items = item
+            .try_iter()?
+            .map(|item| value(what, name, &item?, depth - 1));
         return Ok(Value::Array(items.collect::<Result<_>>()?));
     }
     if let Ok(moment) = item.cast::<PyDateTime>() {
@@ -127,10 +141,15 @@ fn value(what: &str, name: &str, item: &Bound<'_, PyAny>, depth: usize) -> Resul
 
 /// Scale and number of a Decimal that fits and comes back equal, digits and all.
 fn decimal(item: &Bound<'_, PyAny>) -> Result<Option<(u8, i32)>> {
-    let (sign, digits, exponent): (u8, Vec<u8>, Py<PyAny>) = item.call_method0("as_tuple")?.extract()?;
+    let (sign, digits, exponent): (u8, Vec<u8>, Py<PyAny>) =
+        item.call_method0("as_tuple")?.extract()?;
     // The exponent of NaN and infinity is a str.
-    let Ok(exponent) = exponent.extract::<i64>(item.py()) else { return Ok(None) };
-    let Ok(scale) = u8::try_from(-exponent) else { return Ok(None) };
+    let Ok(exponent) = exponent.extract::<i64>(item.py()) else {
+        return Ok(None);
+    };
+    let Ok(scale) = u8::try_from(-exponent) else {
+        return Ok(None);
+    };
     let mut number: i64 = 0;
     for digit in digits {
         number = number * 10 + i64::from(digit);
@@ -179,8 +198,17 @@ fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
         Value::F64(n) => PyFloat::new(py, *n).into_any(),
         Value::Decimal { scale, value } => {
             let value = value.cast_signed();
-            let digits: Vec<u8> = value.unsigned_abs().to_string().bytes().map(|digit| digit - b'0').collect();
-            let parts = (u8::from(value < 0), PyTuple::new(py, digits)?, -i16::from(*scale));
+            let digits: Vec<u8> = value
+                .unsigned_abs()
+                .to_string()
+                .bytes()
+                .map(|digit| digit - b'0')
+                .collect();
+            let parts = (
+                u8::from(value < 0),
+                PyTuple::new(py, digits)?,
+                -i16::from(*scale),
+            );
             decimal_class(py)?.call1((parts,))?
         }
         Value::Str(bytes) => text(py, bytes),

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use wherry_engine::options::OwnerId;
 use wherry_engine::table::Table;
-use wherry_engine::{ExchangeOptions, QueueOptions, RetryPolicy, VirtualHost as EngineHost};
+use wherry_engine::{
+    ExchangeOptions, OwnerId, QueueOptions, RetryPolicy, VirtualHost as EngineHost,
+};
 
 use crate::convert::{duration, maybe_duration};
 use crate::engine::{Engine, Shared};
@@ -25,7 +26,10 @@ pub(crate) struct VirtualHost {
 }
 
 fn arguments_of(arguments: Option<&Bound<'_, PyDict>>) -> Result<Table> {
-    arguments.map_or_else(|| Ok(Table::default()), |dict| headers::table("arguments", dict))
+    arguments.map_or_else(
+        || Ok(Table::default()),
+        |dict| headers::table("arguments", dict),
+    )
 }
 
 /// Reads a `wherry.Retry`.
@@ -48,7 +52,10 @@ impl VirtualHost {
     #[new]
     fn new(engine: &Engine, name: &str) -> Result<Self> {
         let host = engine.shared.broker.virtual_host(name)?;
-        Ok(VirtualHost { shared: Arc::clone(&engine.shared), host })
+        Ok(VirtualHost {
+            shared: Arc::clone(&engine.shared),
+            host,
+        })
     }
 
     /// Its name.
@@ -59,7 +66,10 @@ impl VirtualHost {
 
     /// Declares an exchange; a receipt.
     #[pyo3(signature = (name, r#type="direct", *, durable=true, auto_delete=false, internal=false, alternate_exchange=None, arguments=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn declare_exchange(
         &self,
         name: &str,
@@ -71,7 +81,9 @@ impl VirtualHost {
         arguments: Option<&Bound<'_, PyDict>>,
     ) -> Result<u64> {
         let kind = r#type.parse().map_err(|_| {
-            Error::invalid(format!("type='{type}': use 'direct', 'topic', 'headers' or 'fanout'"))
+            Error::invalid(format!(
+                "type='{type}': use 'direct', 'topic', 'headers' or 'fanout'"
+            ))
         })?;
         let options = ExchangeOptions {
             kind,
@@ -86,7 +98,10 @@ impl VirtualHost {
 
     /// Declares a queue; its name and a receipt.
     #[pyo3(signature = (name, *, durable=true, exclusive=false, auto_delete=false, group_by=None, retry=None, max_priority=None, message_ttl=None, expires=None, max_length=None, max_length_bytes=None, overflow="drop-head", dead_letter_exchange=None, dead_letter_routing_key=None, delivery_limit=None, single_active_consumer=false, lease=None, arguments=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn declare_queue(
         &self,
         name: &str,
@@ -133,12 +148,20 @@ impl VirtualHost {
 
     /// The names of the exchanges.
     fn exchanges(&self) -> Vec<String> {
-        self.host.exchanges().iter().map(|exchange| exchange.name().to_owned()).collect()
+        self.host
+            .exchanges()
+            .iter()
+            .map(|exchange| exchange.name().to_owned())
+            .collect()
     }
 
     /// The names of the queues.
     fn queues(&self) -> Vec<String> {
-        self.host.queues().iter().map(|queue| queue.name().to_owned()).collect()
+        self.host
+            .queues()
+            .iter()
+            .map(|queue| queue.name().to_owned())
+            .collect()
     }
 
     /// Deletes an exchange; a receipt.
@@ -148,7 +171,13 @@ impl VirtualHost {
     }
 
     /// Deletes a queue; the number of its ready messages and a receipt.
-    fn delete_queue(&self, py: Python<'_>, name: &str, if_unused: bool, if_empty: bool) -> Result<(u64, u64)> {
+    fn delete_queue(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<(u64, u64)> {
         let _call = self.shared.enter();
         let (count, ticket) = py.detach(|| self.host.delete_queue(name, if_unused, if_empty))?;
         Ok((count, ticket.0))
@@ -156,26 +185,62 @@ impl VirtualHost {
 
     /// Binds a queue to an exchange; a receipt.
     #[pyo3(signature = (queue, exchange, key, arguments=None))]
-    fn bind_queue(&self, queue: &str, exchange: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
-        Ok(self.host.bind_queue(queue, exchange, key, arguments_of(arguments)?)?.0)
+    fn bind_queue(
+        &self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> Result<u64> {
+        Ok(self
+            .host
+            .bind_queue(queue, exchange, key, arguments_of(arguments)?)?
+            .0)
     }
 
     /// Takes such a binding away; a receipt.
     #[pyo3(signature = (queue, exchange, key, arguments=None))]
-    fn unbind_queue(&self, queue: &str, exchange: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
-        Ok(self.host.unbind_queue(queue, exchange, key, arguments_of(arguments)?)?.0)
+    fn unbind_queue(
+        &self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> Result<u64> {
+        Ok(self
+            .host
+            .unbind_queue(queue, exchange, key, arguments_of(arguments)?)?
+            .0)
     }
 
     /// Binds an exchange to another one that gives it messages; a receipt.
     #[pyo3(signature = (destination, source, key, arguments=None))]
-    fn bind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
-        Ok(self.host.bind_exchange(destination, source, key, arguments_of(arguments)?)?.0)
+    fn bind_exchange(
+        &self,
+        destination: &str,
+        source: &str,
+        key: &str,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> Result<u64> {
+        Ok(self
+            .host
+            .bind_exchange(destination, source, key, arguments_of(arguments)?)?
+            .0)
     }
 
     /// Takes such a binding away; a receipt.
     #[pyo3(signature = (destination, source, key, arguments=None))]
-    fn unbind_exchange(&self, destination: &str, source: &str, key: &str, arguments: Option<&Bound<'_, PyDict>>) -> Result<u64> {
-        Ok(self.host.unbind_exchange(destination, source, key, arguments_of(arguments)?)?.0)
+    fn unbind_exchange(
+        &self,
+        destination: &str,
+        source: &str,
+        key: &str,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> Result<u64> {
+        Ok(self
+            .host
+            .unbind_exchange(destination, source, key, arguments_of(arguments)?)?
+            .0)
     }
 
     /// Starts a transaction.

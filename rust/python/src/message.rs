@@ -36,7 +36,10 @@ pub(crate) struct Message {
 impl Message {
     #[new]
     #[pyo3(signature = (body, routing_key="", *, headers=None, persistent=true, priority=None, expiration=None, delay=None, deliver_at=None, message_id=None, correlation_id=None, reply_to=None, content_type=None, content_encoding=None, r#type=None, app_id=None, user_id=None, timestamp=None, mandatory=false))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn new(
         py: Python<'_>,
         body: &Bound<'_, PyAny>,
@@ -140,11 +143,21 @@ pub(crate) fn batch<'a>(
         let message = if let Ok(body) = item.cast_exact::<PyBytes>() {
             NewMessage::new(routing_key, body.as_bytes())
         } else if let Ok(message) = item.cast::<Message>() {
-            message.get().to_new(items.py()).map_err(|e| at(items.py(), index, e))?
+            message
+                .get()
+                .to_new(items.py())
+                .map_err(|e| at(items.py(), index, e))?
         } else if let Ok(pair) = item.cast::<PyTuple>() {
             let parts = pair.as_slice();
             let key = parts[1].cast::<PyString>().map_err(|_| {
-                at(items.py(), index, Error::invalid(format!("a routing key is a str, not {}", type_name(&parts[1]))))
+                at(
+                    items.py(),
+                    index,
+                    Error::invalid(format!(
+                        "a routing key is a str, not {}",
+                        type_name(&parts[1])
+                    )),
+                )
             })?;
             let body = match parts[0].cast::<PyBytes>() {
                 Ok(body) => body.as_bytes(),

@@ -34,9 +34,16 @@ impl Parker {
     }
 
     /// Waits for a notification after `seen`. False when the deadline came first.
-    pub(crate) fn wait(&self, py: Python<'_>, seen: u64, deadline: Option<Instant>) -> Result<bool> {
+    pub(crate) fn wait(
+        &self,
+        py: Python<'_>,
+        seen: u64,
+        deadline: Option<Instant>,
+    ) -> Result<bool> {
         loop {
-            let Some(slice) = next_slice(deadline) else { return Ok(false) };
+            let Some(slice) = next_slice(deadline) else {
+                return Ok(false);
+            };
             let notified = py.detach(|| {
                 let guard = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
                 let (guard, _) = self
@@ -59,7 +66,11 @@ pub(crate) fn next_slice(deadline: Option<Instant>) -> Option<Duration> {
         None => Some(SLICE),
         Some(deadline) => {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() { None } else { Some(left.min(SLICE)) }
+            if left.is_zero() {
+                None
+            } else {
+                Some(left.min(SLICE))
+            }
         }
     }
 }

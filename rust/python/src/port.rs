@@ -98,9 +98,15 @@ impl<'a> Call<'a> {
         if let Some(port) = port
             && port.thread == this_thread()
         {
-            return Call { port: Some(port), before: ENTERED.replace(port) };
+            return Call {
+                port: Some(port),
+                before: ENTERED.replace(port),
+            };
         }
-        Call { port: None, before: ptr::null() }
+        Call {
+            port: None,
+            before: ptr::null(),
+        }
     }
 }
 
@@ -141,8 +147,11 @@ impl Port {
     #[new]
     fn new(owner: &Bound<'_, PyAny>) -> Result<Self> {
         let drain = PyWeakrefReference::new(owner)?.unbind();
-        let wake = wake::Wake::new()
-            .map_err(|e| Error::Engine(wherry_engine::Error::Io(format!("no descriptor for wake-ups: {e}"))))?;
+        let wake = wake::Wake::new().map_err(|e| {
+            Error::Engine(wherry_engine::Error::Io(format!(
+                "no descriptor for wake-ups: {e}"
+            )))
+        })?;
         Ok(Port {
             inner: Arc::new(Inner {
                 ready: SegQueue::new(),
@@ -203,7 +212,10 @@ mod wake {
 
     impl Wake {
         pub(super) fn new() -> io::Result<Self> {
-            Ok(Wake(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
+            Ok(Wake(eventfd(
+                0,
+                EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC,
+            )?))
         }
 
         pub(super) fn descriptor(&self) -> i64 {

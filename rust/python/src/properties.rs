@@ -57,7 +57,10 @@ impl Options<'_, '_> {
         let properties = Properties {
             content_type: owned(self.content_type),
             content_encoding: owned(self.content_encoding),
-            headers: self.headers.map(|dict| headers::table("headers", dict)).transpose()?,
+            headers: self
+                .headers
+                .map(|dict| headers::table("headers", dict))
+                .transpose()?,
             priority: self.priority,
             correlation_id: owned(self.correlation_id),
             reply_to: owned(self.reply_to),
@@ -69,7 +72,9 @@ impl Options<'_, '_> {
             app_id: owned(self.app_id),
             ..Properties::default()
         };
-        properties.encode().map_err(|e| Error::invalid(format!("properties: {e}")))
+        properties
+            .encode()
+            .map_err(|e| Error::invalid(format!("properties: {e}")))
     }
 
     /// When the message becomes deliverable.
@@ -79,7 +84,9 @@ impl Options<'_, '_> {
             (None, None) => Ok(Delay::None),
             (Some(seconds), None) => Ok(Delay::For(duration("delay", seconds)?)),
             (None, Some(moment)) => Ok(Delay::At(unix_ns("deliver_at", moment)?)),
-            (Some(_), Some(_)) => Err(Error::invalid("delay and deliver_at both say when: give one of them")),
+            (Some(_), Some(_)) => Err(Error::invalid(
+                "delay and deliver_at both say when: give one of them",
+            )),
         }
     }
 }
@@ -87,7 +94,11 @@ impl Options<'_, '_> {
 /// RabbitMQ's way to write it: milliseconds, in digits. Rounded up, so that nothing expires early.
 fn expiration_text(seconds: f64) -> Result<Vec<u8>> {
     let lifetime = duration("expiration", seconds)?;
-    Ok(lifetime.as_nanos().div_ceil(1_000_000).to_string().into_bytes())
+    Ok(lifetime
+        .as_nanos()
+        .div_ceil(1_000_000)
+        .to_string()
+        .into_bytes())
 }
 
 fn timestamp_seconds(moment: &Bound<'_, PyAny>) -> Result<u64> {
@@ -95,16 +106,23 @@ fn timestamp_seconds(moment: &Bound<'_, PyAny>) -> Result<u64> {
     if seconds.is_finite() && (0.0..9e15).contains(&seconds) {
         return Ok(seconds as u64);
     }
-    Err(Error::invalid(format!("timestamp={seconds}: give a time after 1970")))
+    Err(Error::invalid(format!(
+        "timestamp={seconds}: give a time after 1970"
+    )))
 }
 
 /// A short text of the envelope. A peer may have sent what is not UTF-8: such bytes come as surrogates, so that none
 /// is lost.
-pub(crate) fn maybe_text<'py>(py: Python<'py>, bytes: Option<&[u8]>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn maybe_text<'py>(
+    py: Python<'py>,
+    bytes: Option<&[u8]>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     let Some(bytes) = bytes else { return Ok(None) };
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Some(PyString::new(py, text).into_any())),
-        Err(_) => PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogateescape")).map(Some),
+        Err(_) => PyBytes::new(py, bytes)
+            .call_method1("decode", ("utf-8", "surrogateescape"))
+            .map(Some),
     }
 }
 
@@ -127,7 +145,11 @@ impl View<'_> {
     }
 
     pub(crate) fn timestamp<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.0.properties().timestamp().map(|seconds| utc_datetime(py, seconds)).transpose()
+        self.0
+            .properties()
+            .timestamp()
+            .map(|seconds| utc_datetime(py, seconds))
+            .transpose()
     }
 
     /// An instance of `wherry.Properties`.
@@ -147,6 +169,8 @@ impl View<'_> {
         fields.set_item("app_id", maybe_text(py, view.app_id())?)?;
         fields.set_item("user_id", maybe_text(py, view.user_id())?)?;
         fields.set_item("timestamp", self.timestamp(py)?)?;
-        py.import("wherry._types")?.getattr("Properties")?.call((), Some(&fields))
+        py.import("wherry._types")?
+            .getattr("Properties")?
+            .call((), Some(&fields))
     }
 }

@@ -19,6 +19,7 @@ use crate::statistics;
 pub(crate) struct Queue {
     pub(crate) shared: Arc<Shared>,
     pub(crate) queue: Arc<EngineQueue>,
+    pub(crate) virtual_host: Arc<str>,
     /// Who takes for `get_nowait`; made at the first call. One that acknowledges, one that does not.
     getters: [OnceLock<Arc<HandOut>>; 2],
 }
@@ -34,10 +35,19 @@ impl Queue {
     }
 
     #[cold]
-    fn new_getter<'a>(&self, cell: &'a OnceLock<Arc<HandOut>>, no_ack: bool) -> Result<&'a Arc<HandOut>> {
-        let options = ConsumerOptions { no_ack, hidden: true, owner: EMBEDDER, ..ConsumerOptions::default() };
+    fn new_getter<'a>(
+        &self,
+        cell: &'a OnceLock<Arc<HandOut>>,
+        no_ack: bool,
+    ) -> Result<&'a Arc<HandOut>> {
+        let options = ConsumerOptions {
+            no_ack,
+            hidden: true,
+            owner: EMBEDDER,
+            ..ConsumerOptions::default()
+        };
         let consumer = self.queue.consume(options, None)?;
-        Ok(cell.get_or_init(|| Arc::new(HandOut::new(Arc::clone(&self.shared), consumer, no_ack))))
+        Ok(cell.get_or_init(|| Arc::new(HandOut::new(self, consumer, no_ack))))
     }
 
     fn take(&self, max: usize, no_ack: bool) -> Result<(&Arc<HandOut>, Vec<EngineDelivery>)> {
@@ -57,7 +67,12 @@ impl Queue {
     #[new]
     fn new(host: &VirtualHost, name: &str) -> Result<Self> {
         let queue = host.host.queue(name)?;
-        Ok(Queue { shared: Arc::clone(&host.shared), queue, getters: [OnceLock::new(), OnceLock::new()] })
+        Ok(Queue {
+            shared: Arc::clone(&host.shared),
+            queue,
+            virtual_host: host.host.name().into(),
+            getters: [OnceLock::new(), OnceLock::new()],
+        })
     }
 
     /// Its name.
@@ -78,15 +93,28 @@ impl Queue {
 
     /// Takes up to `max` messages; an empty list when there is none.
     #[pyo3(signature = (max, no_ack=false))]
-    fn get_many_nowait<'py>(&self, py: Python<'py>, max: usize, no_ack: bool) -> Result<Bound<'py, PyList>> {
+    fn get_many_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        max: usize,
+        no_ack: bool,
+    ) -> Result<Bound<'py, PyList>> {
         let (getter, taken) = self.take(max, no_ack)?;
         Ok(list_of(py, getter, taken)?)
     }
 
     /// Looks at ready messages without taking them.
-    fn _browse<'py>(&self, py: Python<'py>, limit: usize, offset: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    fn _browse<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+        offset: usize,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let found = py.detach(|| self.queue.browse(offset, limit));
-        found.iter().map(|message| browse::browsed(py, message)).collect()
+        found
+            .iter()
+            .map(|message| browse::browsed(py, message))
+            .collect()
     }
 
     /// Drops all ready messages; their number and a receipt.
@@ -107,7 +135,10 @@ impl Queue {
     /// The delayed messages and those that wait for their next attempt.
     fn _scheduled<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let found = py.detach(|| self.queue.scheduled());
-        found.iter().map(|message| browse::scheduled(py, message)).collect()
+        found
+            .iter()
+            .map(|message| browse::scheduled(py, message))
+            .collect()
     }
 
     /// Drops a scheduled message; whether it was there, and a receipt.

@@ -26,7 +26,10 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     pub(crate) fn new(shared: Arc<Shared>, transaction: EngineTransaction) -> Self {
-        Transaction { shared, open: Mutex::new(Some((transaction, Vec::new()))) }
+        Transaction {
+            shared,
+            open: Mutex::new(Some((transaction, Vec::new()))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(EngineTransaction, Vec<Py<Delivery>>)>> {
@@ -58,7 +61,10 @@ impl Transaction {
     ///     InvalidArgument: an option that can never be right.
     ///     PreconditionFailed: the transaction is over.
     #[pyo3(signature = (exchange, body, routing_key="", *, headers=None, persistent=true, priority=None, expiration=None, delay=None, deliver_at=None, message_id=None, correlation_id=None, reply_to=None, content_type=None, content_encoding=None, r#type=None, app_id=None, user_id=None, timestamp=None, mandatory=false))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python function")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
     fn publish(
         &self,
         exchange: &Exchange,
