@@ -137,15 +137,24 @@ impl Transaction {
         self.settle(delivery, Outcome::Nack { requeue })
     }
 
-    /// Carries it out; a receipt. After an error nothing of it happened.
+    /// Carries it out; a receipt. After an error nothing of it happened; after `Busy` it can be tried again.
     fn _commit(&self) -> Result<u64> {
-        let (transaction, deliveries) = self.lock().take().ok_or_else(over)?;
-        let _call = self.shared.enter();
-        let ticket = transaction.commit()?;
-        for delivery in deliveries {
-            delivery.get().mark_settled();
+        let mut open = self.lock();
+        let (transaction, deliveries) = open.as_mut().ok_or_else(over)?;
+        let call = self.shared.enter();
+        let committed = transaction.commit();
+        if committed.is_ok() {
+            for delivery in deliveries {
+                delivery.get().mark_settled();
+            }
         }
-        Ok(ticket.0)
+        if !matches!(committed, Err(EngineError::Busy)) {
+            *open = None;
+        }
+        // The end of the call may run Python code, which may come back here.
+        drop(open);
+        drop(call);
+        Ok(committed?.0)
     }
 
     /// Forgets it. May be repeated.
