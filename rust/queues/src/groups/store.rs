@@ -5,7 +5,8 @@
 //! A segment is freed when its last slot is settled, wherever it stands, and its memory goes to the next one.
 //! The last segment grows slot by slot, so a short queue is small; an empty store keeps at most 16 slots.
 //!
-//! What is not promised: a single straggler keeps its segment of 8 KiB.
+//! What is not promised: a single straggler keeps its segment of 8 KiB, and with it the table of segments as large as it ever
+//! was (88 bytes for 256 slots); both go when the store is empty.
 
 use std::collections::BTreeMap;
 
@@ -227,6 +228,10 @@ impl<T> Store<T> {
                 index
             }
             None => {
+                if self.segments.is_empty() {
+                    // Most queues never need a second one.
+                    self.segments.reserve_exact(1);
+                }
                 self.segments.push(segment);
                 (self.segments.len() - 1) as u32
             }
