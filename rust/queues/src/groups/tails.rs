@@ -15,7 +15,7 @@ use super::store::Handle;
 const SINGLE_MAX: usize = 8192;
 const SHARDS: usize = 256;
 /// Tables of less capacity are not worth shrinking.
-const SHRINK_MIN: usize = 64;
+const SHRINK_MIN: usize = 8;
 
 /// The key is in two halves so that an entry is 12 bytes instead of 16.
 struct Tail {
