@@ -124,7 +124,7 @@ pub(super) struct Wanted<'a, D> {
 impl<D: Destination> Wanted<'_, D> {
     /// The tag under which [`Destinations`] keep the binding.
     pub(super) fn tag(&self, hasher: &RandomState) -> u64 {
-        tag_of(hasher.hash_one((self.destination, self.key, bytes_of(&self.arguments))))
+        tag_of::<0>(hasher.hash_one((self.destination, self.key, bytes_of(&self.arguments))))
     }
 
     fn is(&self, binding: &Binding<D>) -> bool {

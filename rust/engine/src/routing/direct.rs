@@ -22,7 +22,7 @@ impl<D: Destination> Direct<D> {
     }
 
     fn tag(&self, key: &[u8]) -> u64 {
-        tag_of(self.hasher.hash_one(key))
+        tag_of::<0>(self.hasher.hash_one(key))
     }
 
     pub(super) fn find<'g>(&self, key: &str, guard: &'g Guard) -> Option<KeyRef<'g, D>> {

@@ -1,14 +1,15 @@
-//! Headers exchanges: an index over (name, value).
+//! Headers exchanges: an index over the names and values of headers.
 //!
 //! The conditions of a binding are its arguments but `x-match` and, unless `x-match` ends in `-with-x`, all others that begin with `x-`.
-//! A condition with a void value asks for the header's presence, any other for an equal value. Values are equal as RabbitMQ has it: numbers by
-//! their number whatever their types (a timestamp is one), texts and bytes by their bytes. Of headers with one name the first counts.
+//! A condition with a void value asks for the header's presence, any other for an equal value (see `comparable`). Of headers with one
+//! name the first counts. Without conditions, `all` matches every message and `any` none. All as in RabbitMQ.
 //!
-//! Bindings with equal arguments share a *matcher*. A matcher with `all` stands in the index under one of its conditions: the one under
-//! which fewest matchers stood when it came. A matcher with `any` stands under all of its conditions. A message is looked up once for
-//! each of its headers, and the matchers found there are compared in full. So a match costs the headers of the message plus the
-//! matchers that share their rarest condition with it, not the number of bindings. Without conditions, `all` matches every message and
-//! `any` none.
+//! Bindings with equal conditions share a *matcher*.
+//! - `all`: matchers whose conditions have the same names share a *shape*: a hash table from all wanted values together to the matcher. A
+//!   shape stands under one of its names, its *anchor*: the one under which fewest shapes stood when it came. So a match looks up every
+//!   header's name, and for each shape found there the message's values for the shape's names, at once. It costs the headers of the message plus
+//!   the shapes that share their rarest name with it, whatever the number of bindings and however common single values are.
+//! - `any`: the matcher stands under each of its conditions; whatever is found there does match.
 //!
 //! As in the trie of topics, the index knows hashes only, and what it finds is compared. See `slots` for who may call what.
 
@@ -20,107 +21,138 @@ use smallvec::SmallVec;
 use triomphe::Arc;
 
 use super::BindError;
-use super::binding::{Arguments, Destination, Destinations, bytes_of};
-use super::slots::{Slots, Writer, tag_of};
-use crate::table::{TableView, ValueView};
+use super::binding::{Arguments, Destination, Destinations, bytes_of, canonical};
+use super::comparable::Comparable;
+use super::slots::{Link, Slots, Writer, tag_of};
+use crate::table::{Table, TableView, ValueView};
 
 /// Messages of up to this many headers are matched without allocation; up to here headers are searched one by one.
 const HEADERS_INLINE: usize = 16;
 
 pub(super) struct Headers<D: Destination> {
-    /// Every matcher, by its arguments.
+    /// Every matcher, by its conditions.
     matchers: Slots<Arc<Matcher<D>>>,
-    /// By conditions that ask for a value.
+    /// What matches every message: `all` without conditions.
+    always: Link<Arc<Matcher<D>>>,
+    /// Every shape, by its names.
+    shapes: Slots<Arc<Shape<D>>>,
+    /// By the name of a shape's anchor.
+    anchors: Slots<Arc<Anchor<D>>>,
+    /// `any`, by conditions that ask for a value.
     values: Slots<Arc<Cell<D>>>,
-    /// By conditions that ask for presence.
+    /// `any`, by conditions that ask for presence.
     presences: Slots<Arc<Cell<D>>>,
-    /// What matches every message.
-    always: Slots<Arc<Matcher<D>>>,
     hasher: RandomState,
 }
 
-/// All bindings with the same arguments.
+/// All bindings with the same conditions.
 pub(super) struct Matcher<D: Destination> {
     pub(super) destinations: Destinations<D>,
-    arguments: Arguments,
-    mode: Mode,
-    /// For `all`: the condition under which it stands.
-    anchor: Option<Place>,
+    conditions: Conditions,
 }
 
-/// The matchers under one condition.
+/// What a binding's arguments come to.
+struct Conditions {
+    any: bool,
+    /// Sorted by name, no name twice.
+    fields: Arguments,
+}
+
+/// All `all` matchers whose conditions have the same names.
+struct Shape<D: Destination> {
+    names: Vec<Name>,
+    /// By the tags of all wanted values.
+    matchers: Slots<Arc<Matcher<D>>>,
+    /// The tag of the name under which it stands.
+    anchor: u64,
+}
+
+#[derive(PartialEq, Hash)]
+struct Name {
+    name: Box<[u8]>,
+    /// Whether presence is enough.
+    presence: bool,
+}
+
+/// The shapes under one name.
+struct Anchor<D: Destination> {
+    shapes: Slots<Arc<Shape<D>>>,
+}
+
+/// The `any` matchers under one condition.
 struct Cell<D: Destination> {
     matchers: Slots<Arc<Matcher<D>>>,
 }
 
-/// A place in the index.
+/// A place in the index of `any` matchers.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Value(u64),
     Presence(u64),
 }
 
-#[derive(Clone, Copy, PartialEq)]
-struct Mode {
-    any: bool,
-    /// Whether names that begin with `x-` count.
-    with_x: bool,
-}
-
-/// Finds out how the arguments of a binding are to be read.
-fn mode(arguments: TableView<'_>) -> Result<Mode, BindError> {
-    let (any, with_x) = match arguments.get("x-match") {
-        None => (false, false),
-        Some(ValueView::Str(b"all")) => (false, false),
-        Some(ValueView::Str(b"any")) => (true, false),
-        Some(ValueView::Str(b"all-with-x")) => (false, true),
-        Some(ValueView::Str(b"any-with-x")) => (true, true),
-        Some(ValueView::Str(other)) => {
-            let other = String::from_utf8_lossy(other).into_owned();
-            return Err(BindError::MatchMode(other));
-        }
-        Some(_) => return Err(BindError::MatchType),
-    };
-    Ok(Mode { any, with_x })
-}
-
-/// Whether a binding with these arguments can be made.
-pub(super) fn check(arguments: &Arguments) -> Result<(), BindError> {
-    let arguments = TableView::new(bytes_of(arguments));
-    mode(arguments)?;
-    // Sorted by name, so repeated ones stand together.
-    let mut before = None;
-    for (name, _) in arguments {
-        if before.replace(name) == Some(name) {
-            let name = String::from_utf8_lossy(name).into_owned();
-            return Err(BindError::RepeatedArgument(name));
-        }
-    }
-    Ok(())
-}
-
-impl<D: Destination> Matcher<D> {
-    fn conditions(&self) -> impl Iterator<Item = (&[u8], ValueView<'_>)> {
-        let with_x = self.mode.with_x;
-        TableView::new(bytes_of(&self.arguments))
-            .iter()
-            .filter(move |(name, _)| *name != b"x-match" && (with_x || !name.starts_with(b"x-")))
-    }
-
-    /// Whether a message met through its header `name` is for this matcher. With `any`, only the first condition that holds says
-    /// yes, so that a matcher that is met several times answers once.
-    fn matches(&self, name: &[u8], message: &Message<'_>) -> bool {
-        let holds = |(name, wanted)| {
-            message
-                .get(name)
-                .is_some_and(|value| satisfies(value, wanted))
+impl Conditions {
+    fn new(arguments: &Arguments) -> Result<Self, BindError> {
+        let view = TableView::new(bytes_of(arguments));
+        let (any, with_x) = match view.get("x-match") {
+            None => (false, false),
+            Some(ValueView::Str(b"all")) => (false, false),
+            Some(ValueView::Str(b"any")) => (true, false),
+            Some(ValueView::Str(b"all-with-x")) => (false, true),
+            Some(ValueView::Str(b"any-with-x")) => (true, true),
+            Some(ValueView::Str(other)) => {
+                let other = String::from_utf8_lossy(other).into_owned();
+                return Err(BindError::MatchMode(other));
+            }
+            Some(_) => return Err(BindError::MatchType),
         };
-        if self.mode.any {
-            self.conditions()
+        // Sorted by name, so repeated ones stand together.
+        let mut before = None;
+        for (name, _) in view {
+            if before.replace(name) == Some(name) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return Err(BindError::RepeatedArgument(name));
+            }
+        }
+        let fields: Table = view
+            .to_table()?
+            .into_iter()
+            .filter(|(name, _)| *name != b"x-match" && (with_x || !name.starts_with(b"x-")))
+            .collect();
+        let fields = canonical(&fields)?;
+        Ok(Self { any, fields })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], ValueView<'_>)> {
+        TableView::new(bytes_of(&self.fields)).iter()
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.any == other.any && bytes_of(&self.fields) == bytes_of(&other.fields)
+    }
+
+    fn names(&self) -> Vec<Name> {
+        let name = |(name, wanted): (&[u8], ValueView<'_>)| Name {
+            name: name.into(),
+            presence: matches!(wanted, ValueView::Void),
+        };
+        self.iter().map(name).collect()
+    }
+
+    /// Whether a message is for this matcher that was met through its header `name`. With `any`, only the first condition that holds
+    /// says yes, so that a matcher that is met several times answers once.
+    fn match_message(&self, name: &[u8], message: &Message<'_>) -> bool {
+        let holds = |(name, wanted)| match message.get(name) {
+            None => false,
+            Some(_) if matches!(wanted, ValueView::Void) => true,
+            Some(value) => Comparable::from(value) == Comparable::from(wanted),
+        };
+        if self.any {
+            self.iter()
                 .find(|condition| holds(*condition))
                 .is_some_and(|(first, _)| first == name)
         } else {
-            self.conditions().all(holds)
+            self.iter().all(holds)
         }
     }
 }
@@ -129,132 +161,217 @@ impl<D: Destination> Headers<D> {
     pub(super) fn new(hasher: RandomState) -> Self {
         Self {
             matchers: Slots::new(),
+            always: Link::new(),
+            shapes: Slots::new(),
+            anchors: Slots::new(),
             values: Slots::new(),
             presences: Slots::new(),
-            always: Slots::new(),
             hasher,
         }
     }
 
     pub(super) fn route(&self, headers: TableView<'_>, guard: &Guard, found: &mut impl FnMut(&D)) {
-        self.always
-            .each(guard, |matcher| matcher.destinations.each(guard, found));
-        if self.values.is_empty() && self.presences.is_empty() {
+        if let Some(matcher) = self.always.get(guard) {
+            matcher.destinations.each(guard, found);
+        }
+        let any = !self.values.is_empty() || !self.presences.is_empty();
+        if !any && self.anchors.is_empty() {
             return;
         }
         let message = Message::new(headers);
-        for (name, value) in message.headers.iter() {
+        for (name, value) in &message.headers {
             let mut meet = |matcher: &Matcher<D>| {
-                if matcher.matches(name, &message) {
+                if matcher.conditions.match_message(name, &message) {
                     matcher.destinations.each(guard, found);
                 }
             };
-            let places = [
-                Place::Value(self.value_tag(name, *value)),
-                Place::Presence(self.presence_tag(name)),
-            ];
-            for place in places {
-                if let Some(cell) = self.cell(place, guard) {
-                    cell.matchers.each(guard, &mut meet);
+            let name_tag = self.name_tag(name);
+            if let Some(anchor) = self.anchors.find(name_tag, guard, |_| true) {
+                anchor.shapes.each(guard, |shape| {
+                    let Some(tag) = self.message_tag(&shape.names, &message) else {
+                        return;
+                    };
+                    // Values that are equal in different types are different matchers with one tag.
+                    shape.matchers.find(tag, guard, |matcher| {
+                        meet(matcher);
+                        false
+                    });
+                });
+            }
+            if any {
+                let place = Place::Value(self.value_tag(name, *value));
+                for place in [place, Place::Presence(name_tag)] {
+                    if let Some(cell) = self.cell(place, guard) {
+                        cell.matchers.each(guard, &mut meet);
+                    }
                 }
             }
         }
     }
 
+    /// The matcher for a binding's arguments.
     pub(super) fn find<'g>(
         &self,
         arguments: &Arguments,
         guard: &'g Guard,
     ) -> Option<&'g Matcher<D>> {
-        let wanted = bytes_of(arguments);
-        self.matchers
-            .find(self.matcher_tag(arguments), guard, |held| {
-                bytes_of(&held.arguments) == wanted
-            })
+        self.find_matcher(&Conditions::new(arguments).ok()?, guard)
     }
 
-    /// The matcher of a new binding, whose arguments were checked; made and indexed if it does not exist.
-    pub(super) fn matcher<'g>(&self, arguments: &Arguments, writer: Writer<'g>) -> &'g Matcher<D> {
-        if let Some(held) = self.find(arguments, writer.guard) {
+    fn find_matcher<'g>(
+        &self,
+        conditions: &Conditions,
+        guard: &'g Guard,
+    ) -> Option<&'g Matcher<D>> {
+        let tag = self.conditions_tag(conditions);
+        let same = |held: &Matcher<D>| held.conditions.is(conditions);
+        self.matchers.find(tag, guard, same)
+    }
+
+    /// The matcher for the arguments of a new binding; made and indexed if it does not exist.
+    pub(super) fn matcher<'g>(
+        &self,
+        arguments: &Arguments,
+        writer: Writer<'g>,
+    ) -> Result<&'g Matcher<D>, BindError> {
+        let conditions = Conditions::new(arguments)?;
+        if let Some(held) = self.find_matcher(&conditions, writer.guard) {
+            return Ok(held);
+        }
+        let tag = self.conditions_tag(&conditions);
+        let matcher = Arc::new(Matcher {
+            destinations: Destinations::new(),
+            conditions,
+        });
+        self.matchers.insert(tag, matcher.clone(), writer);
+        if matcher.conditions.any {
+            for place in self.places(&matcher.conditions) {
+                let (cells, cell_tag) = self.cells(place);
+                let cell = found_or_inserted(
+                    cells,
+                    cell_tag,
+                    |_| true,
+                    writer,
+                    || Cell {
+                        matchers: Slots::new(),
+                    },
+                );
+                cell.matchers.insert(tag, matcher.clone(), writer);
+            }
+        } else if matcher.conditions.fields.is_none() {
+            self.always.set(Some(matcher.clone()), writer);
+        } else {
+            let shape = self.shape(matcher.conditions.names(), writer);
+            let tag = self.wanted_tag(&matcher.conditions);
+            shape.matchers.insert(tag, matcher.clone(), writer);
+        }
+        Ok(self
+            .find_matcher(&matcher.conditions, writer.guard)
+            .expect("inserted just now"))
+    }
+
+    /// The shape with these names; made if it does not exist.
+    fn shape<'g>(&self, names: Vec<Name>, writer: Writer<'g>) -> &'g Shape<D> {
+        let tag = self.shape_tag(&names);
+        let same = |held: &Shape<D>| held.names == names;
+        if let Some(held) = self.shapes.find(tag, writer.guard, same) {
             return held;
         }
-        let view = TableView::new(bytes_of(arguments));
-        let mut matcher = Matcher {
-            destinations: Destinations::new(),
-            arguments: arguments.clone(),
-            mode: mode(view).expect("bind checked the arguments"),
-            anchor: None,
+        let count = |anchor: &u64| {
+            self.anchors
+                .find(*anchor, writer.guard, |_| true)
+                .map_or(0, |anchor| anchor.shapes.len(writer.guard))
         };
-        if !matcher.mode.any {
-            matcher.anchor = self.choose_anchor(&matcher, writer.guard);
-        }
-        let matcher = Arc::new(matcher);
-        let tag = self.matcher_tag(arguments);
-        self.matchers.insert(tag, matcher.clone(), writer);
-        for place in self.places(&matcher) {
-            let cell = self.cell(place, writer.guard).unwrap_or_else(|| {
-                let cell = Arc::new(Cell {
-                    matchers: Slots::new(),
-                });
-                let (cells, cell_tag) = self.cells(place);
-                cells.insert(cell_tag, cell, writer);
-                self.cell(place, writer.guard).expect("inserted just now")
-            });
-            cell.matchers.insert(tag, matcher.clone(), writer);
-        }
-        if !matcher.mode.any && matcher.anchor.is_none() {
-            self.always.insert(tag, matcher, writer);
-        }
-        self.find(arguments, writer.guard)
+        let anchor = names
+            .iter()
+            .map(|name| self.name_tag(&name.name))
+            .min_by_key(count)
+            .expect("a shape has a name");
+        let shape = Arc::new(Shape {
+            names,
+            matchers: Slots::new(),
+            anchor,
+        });
+        self.shapes.insert(tag, shape.clone(), writer);
+        let under = found_or_inserted(
+            &self.anchors,
+            anchor,
+            |_| true,
+            writer,
+            || Anchor {
+                shapes: Slots::new(),
+            },
+        );
+        under.shapes.insert(tag, shape.clone(), writer);
+        let same = |held: &Shape<D>| std::ptr::eq(held, &*shape);
+        self.shapes
+            .find(tag, writer.guard, same)
             .expect("inserted just now")
     }
 
-    /// Takes a matcher without destinations out.
+    /// Takes the matcher for these arguments out, which has no destinations left.
     pub(super) fn remove_matcher(&self, arguments: &Arguments, writer: Writer<'_>) {
         let Some(matcher) = self.find(arguments, writer.guard) else {
             return;
         };
-        let tag = self.matcher_tag(arguments);
-        let is_this = |held: &Matcher<D>| std::ptr::eq(held, matcher);
-        for place in self.places(matcher) {
-            if let Some(cell) = self.cell(place, writer.guard) {
-                cell.matchers.remove(tag, writer, is_this);
+        let conditions = &matcher.conditions;
+        let tag = self.conditions_tag(conditions);
+        let this = |held: &Matcher<D>| std::ptr::eq(held, matcher);
+        if conditions.any {
+            for place in self.places(conditions) {
+                let Some(cell) = self.cell(place, writer.guard) else {
+                    continue;
+                };
+                cell.matchers.remove(tag, writer, this);
                 if cell.matchers.is_empty() {
                     let (cells, cell_tag) = self.cells(place);
-                    cells.remove(cell_tag, writer, |held| std::ptr::eq(held, cell));
+                    cells.remove(cell_tag, writer, |_| true);
                 }
             }
+        } else if conditions.fields.is_none() {
+            self.always.set(None, writer);
+        } else {
+            self.remove_from_shape(conditions, writer, this);
         }
-        self.always.remove(tag, writer, is_this);
-        self.matchers.remove(tag, writer, is_this);
+        self.matchers.remove(tag, writer, this);
     }
 
-    /// The places where a matcher stands.
-    fn places(&self, matcher: &Matcher<D>) -> SmallVec<[Place; 4]> {
-        if !matcher.mode.any {
-            return matcher.anchor.into_iter().collect();
+    fn remove_from_shape(
+        &self,
+        conditions: &Conditions,
+        writer: Writer<'_>,
+        this: impl Fn(&Matcher<D>) -> bool,
+    ) {
+        let shape = self.shape(conditions.names(), writer);
+        let tag = self.wanted_tag(conditions);
+        shape.matchers.remove(tag, writer, this);
+        if !shape.matchers.is_empty() {
+            return;
         }
-        // Tags of different conditions may collide, and a matcher stands once in a cell.
+        let tag = self.shape_tag(&shape.names);
+        let this = |held: &Shape<D>| std::ptr::eq(held, shape);
+        if let Some(anchor) = self.anchors.find(shape.anchor, writer.guard, |_| true) {
+            anchor.shapes.remove(tag, writer, this);
+            if anchor.shapes.is_empty() {
+                self.anchors.remove(shape.anchor, writer, |_| true);
+            }
+        }
+        self.shapes.remove(tag, writer, this);
+    }
+
+    /// The places where an `any` matcher stands. Tags of different conditions may collide, and it stands once in a cell.
+    fn places(&self, conditions: &Conditions) -> SmallVec<[Place; 4]> {
         let mut places = SmallVec::new();
-        for (name, wanted) in matcher.conditions() {
-            let place = self.place(name, wanted);
+        for (name, wanted) in conditions.iter() {
+            let place = match wanted {
+                ValueView::Void => Place::Presence(self.name_tag(name)),
+                value => Place::Value(self.value_tag(name, value)),
+            };
             if !places.contains(&place) {
                 places.push(place);
             }
         }
         places
-    }
-
-    /// The condition under which fewest matchers stand, one that asks for a value before one that asks for presence.
-    fn choose_anchor(&self, matcher: &Matcher<D>, guard: &Guard) -> Option<Place> {
-        let count = |place| {
-            self.cell(place, guard)
-                .map_or(0, |cell| cell.matchers.len(guard))
-        };
-        matcher
-            .conditions()
-            .map(|(name, wanted)| self.place(name, wanted))
-            .min_by_key(|place| (count(*place), matches!(place, Place::Presence(_))))
     }
 
     fn cell<'g>(&self, place: Place, guard: &'g Guard) -> Option<&'g Cell<D>> {
@@ -269,27 +386,64 @@ impl<D: Destination> Headers<D> {
         }
     }
 
-    fn place(&self, name: &[u8], wanted: ValueView<'_>) -> Place {
-        match wanted {
-            ValueView::Void => Place::Presence(self.presence_tag(name)),
-            value => Place::Value(self.value_tag(name, value)),
-        }
+    fn conditions_tag(&self, conditions: &Conditions) -> u64 {
+        let fields = bytes_of(&conditions.fields);
+        tag_of::<0>(self.hasher.hash_one((conditions.any, fields)))
     }
 
-    fn matcher_tag(&self, arguments: &Arguments) -> u64 {
-        tag_of(self.hasher.hash_one(bytes_of(arguments)))
+    fn shape_tag(&self, names: &[Name]) -> u64 {
+        tag_of::<0>(self.hasher.hash_one(names))
     }
 
-    fn presence_tag(&self, name: &[u8]) -> u64 {
-        tag_of(self.hasher.hash_one(name))
+    fn name_tag(&self, name: &[u8]) -> u64 {
+        tag_of::<0>(self.hasher.hash_one(name))
     }
 
     fn value_tag(&self, name: &[u8], value: ValueView<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        name.hash(&mut hasher);
-        Comparable::from(value).hash(&mut hasher);
-        tag_of(hasher.finish())
+        tag_of::<0>(self.hasher.hash_one((name, Comparable::from(value))))
     }
+
+    /// The tag of an `all` matcher in its shape.
+    fn wanted_tag(&self, conditions: &Conditions) -> u64 {
+        let values = conditions.iter().map(|(_, wanted)| wanted);
+        self.values_tag(values.filter(|wanted| !matches!(wanted, ValueView::Void)))
+    }
+
+    /// The tag of the matcher that a shape must have to match the message; none if the message lacks a name.
+    fn message_tag(&self, names: &[Name], message: &Message<'_>) -> Option<u64> {
+        let mut values: SmallVec<[ValueView<'_>; HEADERS_INLINE]> = SmallVec::new();
+        for Name { name, presence } in names {
+            let value = message.get(name)?;
+            if !presence {
+                values.push(value);
+            }
+        }
+        Some(self.values_tag(values))
+    }
+
+    fn values_tag<'a>(&self, values: impl IntoIterator<Item = ValueView<'a>>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        for value in values {
+            Comparable::from(value).hash(&mut hasher);
+        }
+        tag_of::<0>(hasher.finish())
+    }
+}
+
+/// The element that `accept` accepts; if there is none, the one that `make` makes.
+fn found_or_inserted<'g, T: Send + Sync + 'static>(
+    slots: &Slots<Arc<T>>,
+    tag: u64,
+    accept: impl Fn(&T) -> bool,
+    writer: Writer<'g>,
+    make: impl FnOnce() -> T,
+) -> &'g T {
+    if slots.find(tag, writer.guard, &accept).is_none() {
+        slots.insert(tag, Arc::new(make()), writer);
+    }
+    slots
+        .find(tag, writer.guard, &accept)
+        .expect("inserted if it was not there")
 }
 
 /// The headers of a message, the first of each name.
@@ -325,64 +479,5 @@ impl<'a> Message<'a> {
             self.headers.iter().position(|(held, _)| *held == name)?
         };
         Some(self.headers[index].1)
-    }
-}
-
-fn satisfies(value: ValueView<'_>, wanted: ValueView<'_>) -> bool {
-    match (wanted, value) {
-        (ValueView::Void, _) => true,
-        // Nested values are compared as they would be written: the wire has several forms of some numbers.
-        (ValueView::Table(_) | ValueView::Array(_), ValueView::Table(_) | ValueView::Array(_)) => {
-            let encode = |value: ValueView<'_>| {
-                let table: crate::table::Table = [(b"".as_slice(), value.to_value().ok()?)]
-                    .into_iter()
-                    .collect();
-                table.encode().ok()
-            };
-            let wanted = encode(wanted);
-            wanted.is_some() && wanted == encode(value)
-        }
-        _ => Comparable::from(value) == Comparable::from(wanted),
-    }
-}
-
-/// A value as far as equality goes.
-#[derive(PartialEq, Eq, Hash)]
-enum Comparable<'a> {
-    Bool(bool),
-    Integer(i128),
-    /// The bits of a number that is no integer.
-    Fraction(u64),
-    Decimal(u8, u32),
-    Text(&'a [u8]),
-    /// Compared elsewhere.
-    Nested,
-    Void,
-}
-
-impl<'a> From<ValueView<'a>> for Comparable<'a> {
-    fn from(value: ValueView<'a>) -> Self {
-        match value {
-            ValueView::Bool(flag) => Self::Bool(flag),
-            ValueView::F32(n) => Self::float(n.into()),
-            ValueView::F64(n) => Self::float(n),
-            ValueView::Timestamp(seconds) => Self::Integer(seconds.into()),
-            ValueView::Decimal { scale, value } => Self::Decimal(scale, value),
-            ValueView::Str(bytes) | ValueView::Bytes(bytes) => Self::Text(bytes),
-            ValueView::Array(_) | ValueView::Table(_) => Self::Nested,
-            ValueView::Void => Self::Void,
-            integer => Self::Integer(integer.as_integer().unwrap_or_default().into()),
-        }
-    }
-}
-
-impl Comparable<'_> {
-    fn float(n: f64) -> Self {
-        // Every integral float below 2^64 fits an i128 exactly; larger ones equal no integer that a header can hold.
-        if n.fract() == 0.0 && n.abs() < 18_446_744_073_709_551_616.0 {
-            Self::Integer(n as i128)
-        } else {
-            Self::Fraction(n.to_bits())
-        }
     }
 }

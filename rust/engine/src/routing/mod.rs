@@ -17,10 +17,13 @@
 //! must not take locks that such a thread may hold.
 
 mod binding;
+mod comparable;
 mod direct;
 mod headers;
 mod pattern;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::fmt;
@@ -43,6 +46,10 @@ use topic::Topic;
 /// Bytes of a routing key and of a binding key: what a short string of AMQP holds. [`Bindings::route`] does not check it, but the
 /// bounds on the cost of a topic match hold only up to this length.
 pub const KEY_BYTES_MAX: usize = 255;
+
+/// Removals after which garbage is handed on and collected. A removal leaves up to five pieces, and the collector frees up to 512 each time
+/// it is asked: so it keeps ahead of one writer, also when nobody routes.
+const FLUSH_CHANGES: usize = 64;
 
 /// How an exchange chooses destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,9 +212,6 @@ impl<D: Destination> Bindings<D> {
             arguments: canonical(arguments)?,
             destination: &destination,
         };
-        if let Kind::Headers(_) = self.kind {
-            headers::check(&wanted.arguments)?;
-        }
         let tag = wanted.tag(&self.hasher);
         let mut owners = self.owners.lock();
         let guard = pin();
@@ -229,7 +233,7 @@ impl<D: Destination> Bindings<D> {
                 binding.siblings().insert(tag, binding.clone(), writer);
             }
             Kind::Headers(headers) => headers
-                .matcher(&wanted.arguments, writer)
+                .matcher(&wanted.arguments, writer)?
                 .destinations
                 .insert(tag, binding.clone(), writer),
             Kind::Fanout(destinations) => destinations.insert(tag, binding.clone(), writer),
@@ -263,7 +267,10 @@ impl<D: Destination> Bindings<D> {
         // SAFETY: the lock is held until the end of this function.
         let writer = unsafe { Writer::new(&guard) };
         self.remove(binding, writer);
-        self.changed(0, 1);
+        let generation = self.changed(0, 1);
+        if generation.is_multiple_of(FLUSH_CHANGES as u64) {
+            guard.flush();
+        }
         true
     }
 
@@ -288,18 +295,17 @@ impl<D: Destination> Bindings<D> {
     pub fn unbind_destination(&self, destination: &D) -> Vec<(String, Table)> {
         let mut owners = self.owners.lock();
         let bindings = owners.take(destination);
-        if bindings.is_empty() {
-            return Vec::new();
+        for some in bindings.chunks(FLUSH_CHANGES) {
+            let guard = pin();
+            // SAFETY: the lock is held until the end of this function.
+            let writer = unsafe { Writer::new(&guard) };
+            for binding in some {
+                self.remove(binding, writer);
+            }
+            self.changed(0, some.len());
+            // A queue goes: let go of it soon, not when this thread's garbage happens to be collected.
+            guard.flush();
         }
-        let guard = pin();
-        // SAFETY: the lock is held until the end of this function.
-        let writer = unsafe { Writer::new(&guard) };
-        for binding in &bindings {
-            self.remove(binding, writer);
-        }
-        self.changed(0, bindings.len());
-        // A queue goes: let go of it soon, not when this thread's garbage happens to be collected.
-        guard.flush();
         bindings.iter().map(|binding| binding.describe()).collect()
     }
 
@@ -379,11 +385,11 @@ impl<D: Destination> Bindings<D> {
     }
 
     /// Counts a change that readers can already see.
-    fn changed(&self, added: usize, removed: usize) {
+    fn changed(&self, added: usize, removed: usize) -> u64 {
         let count = self.count.load(Ordering::Relaxed) + added - removed;
         self.count.store(count, Ordering::Relaxed);
         // Release: pairs with the Acquire in `generation`.
-        self.generation.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release)
     }
 }
 

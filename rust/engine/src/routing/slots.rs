@@ -14,6 +14,8 @@
 //! - A slot's pointer is stored before its tag. A slot may be reused: a reader can see the tag of the old element with the pointer of
 //!   the new one. So **a tag is a hint: whoever finds by tag checks the element itself.**
 //!
+//! A tag may leave its lowest bits to a *note*: what the owner wants to know of an element before it touches the element's memory.
+//!
 //! Not promised: that `find` or `each` meets what is inserted or removed while it runs; that elements are dropped soon after their removal.
 
 use std::marker::PhantomData;
@@ -28,8 +30,8 @@ use triomphe::{Arc, ThinArc};
 const EMPTY: u64 = 0;
 /// A slot whose element was removed, and behind which others may stand.
 const TOMBSTONE: u64 = 1;
-/// The smallest tag of an element; [`tag_of`] keeps hashes above.
-const TAG_MIN: u64 = 2;
+/// The smallest word of an element; [`tag_of`] keeps hashes above.
+const WORD_MIN: u64 = 2;
 
 /// Blocks up to this capacity are filled wholly: a search through all of it costs two cache lines.
 const CAPACITY_SMALL: usize = 8;
@@ -37,9 +39,9 @@ const CAPACITY_SMALL: usize = 8;
 /// Garbage of this size is handed to the collector at once instead of waiting for the thread's bag to fill.
 const FLUSH_BYTES: usize = 1 << 16;
 
-/// The tag for a hash.
-pub(super) fn tag_of(hash: u64) -> u64 {
-    hash.max(TAG_MIN)
+/// The tag for a hash, with the lowest `NOTE_BITS` bits free.
+pub(super) fn tag_of<const NOTE_BITS: u32>(hash: u64) -> u64 {
+    (hash >> NOTE_BITS).max(WORD_MIN) << NOTE_BITS
 }
 
 /// An owning pointer that fits into one word and whose target several threads may read.
@@ -153,9 +155,9 @@ impl<P: Owned> Drop for Link<P> {
 }
 
 struct Slot {
-    /// `EMPTY`, `TOMBSTONE` or the element's tag. Written by the writer only, with `Release` after `raw`.
-    tag: AtomicU64,
-    /// The element; null where there is none. Written by the writer only, with `Release` before `tag`.
+    /// `EMPTY`, `TOMBSTONE` or the element's tag with its note. Written by the writer only, with `Release` after `raw`.
+    word: AtomicU64,
+    /// The element; null where there is none. Written by the writer only, with `Release` before `word`.
     raw: AtomicPtr<()>,
 }
 
@@ -176,7 +178,7 @@ fn new_block(capacity: usize) -> Block {
         used: AtomicU32::new(0),
     };
     let empty = || Slot {
-        tag: AtomicU64::new(EMPTY),
+        word: AtomicU64::new(EMPTY),
         raw: AtomicPtr::new(std::ptr::null_mut()),
     };
     Block::from_header_and_iter(counts, std::iter::repeat_with(empty).take(capacity))
@@ -202,13 +204,15 @@ fn capacity_for(live: usize) -> usize {
 }
 
 /// The hash table. Several elements may have the same tag.
-pub(super) struct Slots<P: Owned> {
+pub(super) struct Slots<P: Owned, const NOTE_BITS: u32 = 0> {
     /// Null (no element), or from `Block::into_raw`. Stored by the writer with `Release`, which pairs with the `Acquire` in `block`.
     block: AtomicPtr<()>,
     owns: PhantomData<P>,
 }
 
-impl<P: Owned> Slots<P> {
+impl<P: Owned, const NOTE_BITS: u32> Slots<P, NOTE_BITS> {
+    const NOTE: u64 = (1 << NOTE_BITS) - 1;
+
     pub(super) const fn new() -> Self {
         Self {
             block: AtomicPtr::new(std::ptr::null_mut()),
@@ -236,19 +240,30 @@ impl<P: Owned> Slots<P> {
         &self,
         tag: u64,
         guard: &'g Guard,
+        accept: impl FnMut(P::Ref<'g>) -> bool,
+    ) -> Option<P::Ref<'g>> {
+        self.find_noted(tag, Self::NOTE, guard, accept)
+    }
+
+    /// As `find`, but passes over elements whose note has none of the bits of `note`. Their memory is not touched.
+    pub(super) fn find_noted<'g>(
+        &self,
+        tag: u64,
+        note: u64,
+        guard: &'g Guard,
         mut accept: impl FnMut(P::Ref<'g>) -> bool,
     ) -> Option<P::Ref<'g>> {
         let slots = &self.block(guard)?.slice;
         let mask = slots.len() - 1;
-        let mut index = tag as usize & mask;
+        let mut index = (tag >> NOTE_BITS) as usize & mask;
         for _ in 0..slots.len() {
             let slot = &slots[index];
             // Acquire: pairs with the Release in `put`, so that the pointer below is the one of this tag or a later one.
-            let seen = slot.tag.load(Ordering::Acquire);
-            if seen == EMPTY {
+            let word = slot.word.load(Ordering::Acquire);
+            if word == EMPTY {
                 return None;
             }
-            if seen == tag {
+            if word & !Self::NOTE == tag && (NOTE_BITS == 0 || word & note != 0) {
                 // Acquire: pairs with the Release in `put` and `replace`; the slot may have been reused since its tag was read.
                 let raw = slot.raw.load(Ordering::Acquire);
                 if !raw.is_null() {
@@ -291,7 +306,8 @@ impl<P: Owned> Slots<P> {
             .map_or(0, |block| load(&block.header.header.live))
     }
 
-    pub(super) fn insert(&self, tag: u64, value: P, writer: Writer<'_>) {
+    /// Adds an element whose word is `tag` with its note.
+    pub(super) fn insert(&self, word: u64, value: P, writer: Writer<'_>) {
         let raw = value.into_raw();
         let full = match self.block(writer.guard) {
             None => true,
@@ -301,7 +317,31 @@ impl<P: Owned> Slots<P> {
             self.rebuild(self.len(writer.guard) + 1, writer);
         }
         let block = self.block(writer.guard).expect("rebuild published a block");
-        put(block, tag, raw);
+        Self::put(block, word, raw);
+    }
+
+    /// Calls `visit` with the tag of every element; for the writer.
+    pub(super) fn each_tag(&self, writer: Writer<'_>, mut visit: impl FnMut(u64)) {
+        let slots = self
+            .block(writer.guard)
+            .map_or(&[][..], |block| &block.slice);
+        for slot in slots {
+            // Relaxed: the writer reads its own stores.
+            let word = slot.word.load(Ordering::Relaxed);
+            if word >= WORD_MIN {
+                visit(word & !Self::NOTE);
+            }
+        }
+    }
+
+    /// Changes the note of the first element with `tag`. What readers rely on in a note must be set before it becomes true.
+    pub(super) fn set_note(&self, tag: u64, writer: Writer<'_>, note: impl FnOnce(u64) -> u64) {
+        if let Some((block, index)) = self.position(tag, writer.guard, |_| true) {
+            let word = &block.slice[index].word;
+            let old = word.load(Ordering::Relaxed);
+            // Release: pairs with the Acquire in `find_noted`, as every store of a word does.
+            word.store(tag | note(old & Self::NOTE), Ordering::Release);
+        }
     }
 
     /// Puts `value` in the place of the first element with `tag` that `accept` accepts, or gives it back if there is none.
@@ -338,18 +378,18 @@ impl<P: Owned> Slots<P> {
         // Nothing stands behind a slot whose successor is empty, so it need not become a tombstone, nor need tombstones before it
         // stay. Relaxed loads: the writer reads its own stores. The stores are Release only to stay behind each other.
         let mut freed = 0;
-        if slots[(index + 1) & mask].tag.load(Ordering::Relaxed) == EMPTY {
+        if slots[(index + 1) & mask].word.load(Ordering::Relaxed) == EMPTY {
             let mut last = index;
             loop {
-                slots[last].tag.store(EMPTY, Ordering::Release);
+                slots[last].word.store(EMPTY, Ordering::Release);
                 freed += 1;
                 last = last.wrapping_sub(1) & mask;
-                if slots[last].tag.load(Ordering::Relaxed) != TOMBSTONE {
+                if slots[last].word.load(Ordering::Relaxed) != TOMBSTONE {
                     break;
                 }
             }
         } else {
-            slots[index].tag.store(TOMBSTONE, Ordering::Release);
+            slots[index].word.store(TOMBSTONE, Ordering::Release);
         }
         let old = slots[index]
             .raw
@@ -361,7 +401,7 @@ impl<P: Owned> Slots<P> {
         counts.used.store(used as u32, Ordering::Relaxed);
         if live == 0 {
             self.publish(None, writer);
-        } else if live * 6 < slots.len() {
+        } else if slots.len() > 2 && live * 4 <= slots.len() {
             self.rebuild(live, writer);
         }
         true
@@ -388,16 +428,19 @@ impl<P: Owned> Slots<P> {
     ) -> Option<(&'g BlockTarget, usize)> {
         let block = self.block(guard)?;
         let mask = block.slice.len() - 1;
-        let start = tag as usize & mask;
+        let start = (tag >> NOTE_BITS) as usize & mask;
         for index in (0..block.slice.len()).map(|step| (start + step) & mask) {
             let slot = &block.slice[index];
             // Relaxed: the writer reads what writers stored, ordered by their lock.
-            let seen = slot.tag.load(Ordering::Relaxed);
-            if seen == EMPTY {
+            let word = slot.word.load(Ordering::Relaxed);
+            if word == EMPTY {
                 return None;
             }
+            if word & !Self::NOTE != tag {
+                continue;
+            }
             // SAFETY: the slot has an element (its tag says so, and only writers change that), which this writer does not drop.
-            if seen == tag && accept(unsafe { P::borrow(slot.raw.load(Ordering::Relaxed)) }) {
+            if accept(unsafe { P::borrow(slot.raw.load(Ordering::Relaxed)) }) {
                 return Some((block, index));
             }
         }
@@ -411,11 +454,35 @@ impl<P: Owned> Slots<P> {
             for slot in &old.slice {
                 let raw = slot.raw.load(Ordering::Relaxed);
                 if !raw.is_null() {
-                    put(&block, slot.tag.load(Ordering::Relaxed), raw);
+                    Self::put(&block, slot.word.load(Ordering::Relaxed), raw);
                 }
             }
         }
         self.publish(Some(block), writer);
+    }
+
+    /// Stores an element into the first free slot of its probe sequence. The block must have an empty slot or a tombstone for it.
+    fn put(block: &BlockTarget, word: u64, raw: *mut ()) {
+        let (slots, counts) = (&block.slice, &block.header.header);
+        let mask = slots.len() - 1;
+        let start = (word >> NOTE_BITS) as usize & mask;
+        for index in (0..slots.len()).map(|step| (start + step) & mask) {
+            let slot = &slots[index];
+            // Relaxed: the writer reads its own stores.
+            let seen = slot.word.load(Ordering::Relaxed);
+            if seen >= WORD_MIN {
+                continue;
+            }
+            // Release, twice: pairs with the Acquire loads of the pointer and of the tag in `find`, and of the pointer in `each`.
+            slot.raw.store(raw, Ordering::Release);
+            slot.word.store(word, Ordering::Release);
+            counts.live.fetch_add(1, Ordering::Relaxed);
+            if seen == EMPTY {
+                counts.used.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        unreachable!("a block is rebuilt before it is full");
     }
 
     /// Swaps the block. The elements of the old one now belong to the new one, or were retired by the caller.
@@ -440,7 +507,7 @@ impl<P: Owned> Slots<P> {
     }
 }
 
-impl<P: Owned> Drop for Slots<P> {
+impl<P: Owned, const NOTE_BITS: u32> Drop for Slots<P, NOTE_BITS> {
     fn drop(&mut self) {
         let raw = *self.block.get_mut();
         if raw.is_null() {
@@ -457,30 +524,6 @@ impl<P: Owned> Drop for Slots<P> {
             }
         }
     }
-}
-
-/// Stores an element into the first free slot of its probe sequence. The block must have an empty slot or a tombstone for it.
-fn put(block: &BlockTarget, tag: u64, raw: *mut ()) {
-    let (slots, counts) = (&block.slice, &block.header.header);
-    let mask = slots.len() - 1;
-    let start = tag as usize & mask;
-    for index in (0..slots.len()).map(|step| (start + step) & mask) {
-        let slot = &slots[index];
-        // Relaxed: the writer reads its own stores.
-        let seen = slot.tag.load(Ordering::Relaxed);
-        if seen >= TAG_MIN {
-            continue;
-        }
-        // Release, twice: pairs with the Acquire loads of the pointer and of the tag in `find`, and of the pointer in `each`.
-        slot.raw.store(raw, Ordering::Release);
-        slot.tag.store(tag, Ordering::Release);
-        counts.live.fetch_add(1, Ordering::Relaxed);
-        if seen == EMPTY {
-            counts.used.fetch_add(1, Ordering::Relaxed);
-        }
-        return;
-    }
-    unreachable!("a block is rebuilt before it is full");
 }
 
 fn load(count: &AtomicU32) -> usize {

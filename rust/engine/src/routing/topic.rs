@@ -1,12 +1,16 @@
 //! Topic exchanges: a trie of pattern words.
 //!
 //! Structure. Each node has its children by word in a hash table, two links for the children `*` and `#`, and one for the pattern that
-//! ends here. Two things keep it small:
+//! ends here. Three things keep it small and fast:
 //! - *Lazy expansion.* A subtree with a single pattern is a leaf, whatever the number of words left: nodes exist only where patterns
 //!   part. A million patterns of four words make some 260,000 nodes instead of 2,600,000. Removal folds a node with one leaf again.
 //! - *Blind edges.* A child is found by the 64-bit hash of its word (seeded for each table); the word itself is nowhere in the trie, and
 //!   nothing is interned that would have to be freed. The path is only a filter, and **every leaf compares its whole pattern with the
 //!   key** before it counts. Words whose hashes collide share a subtree; patterns that collide in all words go to a list, `strays`.
+//!
+//! - *Notes.* Beside its hash, an edge by word tells what the words behind it can be: one bit that some pattern ends here or goes on with
+//!   `#`, and 23 bits for hashes of next words (all of them if there is `*` or `#`). Most wrong turns end there, without touching
+//!   the memory of the child.
 //!
 //! Matching walks all paths at once, depth first. A node behind `#` is visited at every rest of the key. Such a node is reached again
 //! whenever a `#` above it tries a later rest; as rests are tried in order, the first visit has seen all that a later one would, so
@@ -36,12 +40,12 @@ const SEEN_LIST_MAX: usize = 32;
 pub(super) struct Topic<D: Destination> {
     root: Node<D>,
     /// Patterns for which the trie has no place of their own, because all their words collide with those of another.
-    strays: Slots<Key<D>>,
+    strays: Slots<Key<D>, NOTE_BITS>,
     words: WordHash,
 }
 
 struct Node<D: Destination> {
-    words: Slots<Edge<D>>,
+    words: Slots<Edge<D>, NOTE_BITS>,
     star: Link<Edge<D>>,
     hash: Link<Edge<D>>,
     /// The pattern without further words.
@@ -116,6 +120,37 @@ enum Step {
     Hash,
     /// The tag of an ordinary word.
     Word(u64),
+    /// Behind the last word.
+    End,
+}
+
+/// The words of a pattern, and the end.
+type Steps = SmallVec<[Step; WORDS_INLINE]>;
+
+/// Bits of an edge's note. The other 40 bits of its word are the hash of the word.
+const NOTE_BITS: u32 = 24;
+
+/// The note that a key can end here.
+const NOTE_END: u64 = 1;
+
+/// The notes of all words that a key can go on with.
+const NOTE_WORDS: u64 = (1 << NOTE_BITS) - 2;
+
+/// The note for a key that goes on with a word of this tag.
+fn note_of_word(tag: u64) -> u64 {
+    NOTE_END << (1 + (tag >> 32) % u64::from(NOTE_BITS - 1))
+}
+
+impl Step {
+    /// What an edge must note if this step follows it.
+    fn note(self) -> u64 {
+        match self {
+            Self::End => NOTE_END,
+            Self::Star => NOTE_WORDS,
+            Self::Hash => NOTE_WORDS | NOTE_END,
+            Self::Word(tag) => note_of_word(tag),
+        }
+    }
 }
 
 struct WordHash {
@@ -126,7 +161,7 @@ struct WordHash {
 
 impl WordHash {
     fn tag(&self, word: &[u8]) -> u64 {
-        tag_of(self.state.hash_one(word) & self.mask)
+        tag_of::<NOTE_BITS>(self.state.hash_one(word) & self.mask)
     }
 
     fn step(&self, word: &[u8]) -> Step {
@@ -135,6 +170,11 @@ impl WordHash {
             b"#" => Step::Hash,
             _ => Step::Word(self.tag(word)),
         }
+    }
+
+    fn steps(&self, pattern: &[u8]) -> Steps {
+        let words = Words::new(pattern).map(|word| self.step(word));
+        words.chain([Step::End]).collect()
     }
 }
 
@@ -153,23 +193,80 @@ impl<D: Destination> Node<D> {
             Step::Star => self.star.get(guard),
             Step::Hash => self.hash.get(guard),
             Step::Word(tag) => self.words.find(tag, guard, |_| true),
+            Step::End => self.end.get(guard).map(EdgeRef::Leaf),
         }
     }
 
-    /// Sets, replaces or takes away the child behind `step`.
-    fn set_child(&self, step: Step, edge: Option<Edge<D>>, writer: Writer<'_>) {
-        match (step, edge) {
-            (Step::Star, edge) => self.star.set(edge, writer),
-            (Step::Hash, edge) => self.hash.set(edge, writer),
-            (Step::Word(tag), None) => {
+    /// Adds a leaf behind `step`, where nothing is. `next`: the pattern's step behind that.
+    fn add_leaf(&self, step: Step, next: Option<Step>, leaf: Key<D>, writer: Writer<'_>) {
+        match step {
+            Step::Star => self.star.set(Some(Edge::Leaf(leaf)), writer),
+            Step::Hash => self.hash.set(Some(Edge::Leaf(leaf)), writer),
+            Step::Word(tag) => {
+                let note = next.map_or(0, Step::note);
+                self.words.insert(tag | note, Edge::Leaf(leaf), writer);
+            }
+            Step::End => self.end.set(Some(leaf), writer),
+        }
+    }
+
+    /// Replaces the child behind `step` by one for the same patterns.
+    fn replace(&self, step: Step, edge: Edge<D>, writer: Writer<'_>) {
+        match step {
+            Step::Star => self.star.set(Some(edge), writer),
+            Step::Hash => self.hash.set(Some(edge), writer),
+            Step::Word(tag) => {
+                let replaced = self.words.replace(tag, edge, writer, |_| true);
+                debug_assert!(replaced.is_ok(), "the child exists");
+            }
+            Step::End => unreachable!("only leaves stand at the end"),
+        }
+    }
+
+    /// Takes the child behind `step` away.
+    fn remove(&self, step: Step, writer: Writer<'_>) {
+        match step {
+            Step::Star => self.star.set(None, writer),
+            Step::Hash => self.hash.set(None, writer),
+            Step::Word(tag) => {
                 self.words.remove(tag, writer, |_| true);
             }
-            (Step::Word(tag), Some(edge)) => {
-                if let Err(edge) = self.words.replace(tag, edge, writer, |_| true) {
-                    self.words.insert(tag, edge, writer);
-                }
+            Step::End => self.end.set(None, writer),
+        }
+    }
+
+    /// Adds to what the edge behind `step` notes.
+    fn add_note(&self, step: Step, note: u64, writer: Writer<'_>) {
+        if let Step::Word(tag) = step {
+            self.words.set_note(tag, writer, |old| old | note);
+        }
+    }
+
+    fn set_note(&self, step: Step, note: u64, writer: Writer<'_>) {
+        if let Step::Word(tag) = step {
+            self.words.set_note(tag, writer, |_| note);
+        }
+    }
+
+    /// Makes the edge behind `step` note what `child` has now, after something was taken out of it. Large nodes have most notes anyway.
+    fn refresh_note(&self, step: Step, child: &Self, writer: Writer<'_>) {
+        if child.words.len(writer.guard) >= NOTE_BITS as usize {
+            return;
+        }
+        let mut note = 0;
+        child
+            .words
+            .each_tag(writer, |tag| note |= note_of_word(tag));
+        for (there, step) in [
+            (!child.star.is_empty(), Step::Star),
+            (!child.hash.is_empty(), Step::Hash),
+            (!child.end.is_empty(), Step::End),
+        ] {
+            if there {
+                note |= step.note();
             }
         }
+        self.set_note(step, note, writer);
     }
 
     /// What the node can be replaced by once something was taken out of it.
@@ -213,6 +310,14 @@ impl<D: Destination> Topic<D> {
         }
     }
 
+    /// Few different hashes, so that words share edges and patterns become strays.
+    #[cfg(test)]
+    pub(super) fn with_collisions(state: RandomState) -> Self {
+        let mut topic = Self::new(state);
+        topic.words.mask = (1 << 24) | (1 << 40);
+        topic
+    }
+
     pub(super) fn route(&self, key: &str, guard: &Guard, found: &mut impl FnMut(&D)) {
         let key = key.as_bytes();
         let tags = Words::new(key).map(|word| self.words.tag(word)).collect();
@@ -232,22 +337,20 @@ impl<D: Destination> Topic<D> {
     pub(super) fn find<'g>(&'g self, pattern: &str, guard: &'g Guard) -> Option<KeyRef<'g, D>> {
         let pattern = pattern.as_bytes();
         let mut node = &self.root;
-        let mut words = Words::new(pattern);
-        let held = loop {
-            let Some(word) = words.next() else {
-                break node.end.get(guard);
-            };
-            match node.child(self.words.step(word), guard) {
+        for step in self.words.steps(pattern) {
+            match node.child(step, guard) {
                 Some(EdgeRef::Node(next)) => node = next,
-                Some(EdgeRef::Leaf(leaf)) => break Some(leaf),
-                None => break None,
+                Some(EdgeRef::Leaf(leaf)) if leaf.text() == pattern => return Some(leaf),
+                _ => break,
             }
-        };
-        held.filter(|held| held.text() == pattern)
-            .or_else(|| self.stray(pattern, guard))
+        }
+        self.stray(pattern, guard)
     }
 
     fn stray<'g>(&self, pattern: &[u8], guard: &'g Guard) -> Option<KeyRef<'g, D>> {
+        if self.strays.is_empty() {
+            return None;
+        }
         let tag = self.words.tag(pattern);
         self.strays.find(tag, guard, |held| held.text() == pattern)
     }
@@ -258,43 +361,40 @@ impl<D: Destination> Topic<D> {
             return held.share();
         }
         let key: Key<D> = new_key(text);
+        let steps = self.words.steps(text.as_bytes());
         let mut node = &self.root;
-        for (index, word) in Words::new(text.as_bytes()).enumerate() {
-            let step = self.words.step(word);
-            match node.child(step, writer.guard) {
+        for (index, step) in steps.iter().enumerate() {
+            let next = steps.get(index + 1).copied();
+            let child = match node.child(*step, writer.guard) {
                 None => {
-                    node.set_child(step, Some(Edge::Leaf(key.clone())), writer);
+                    node.add_leaf(*step, next, key.clone(), writer);
                     return key;
                 }
-                Some(EdgeRef::Node(next)) => node = next,
-                Some(EdgeRef::Leaf(leaf)) => {
-                    node.set_child(step, Some(self.expand(leaf, index + 1, writer)), writer);
-                    match node.child(step, writer.guard) {
-                        Some(EdgeRef::Node(next)) => node = next,
-                        _ => unreachable!("the leaf was replaced by a node"),
-                    }
+                Some(EdgeRef::Leaf(leaf)) if next.is_some() => {
+                    node.replace(*step, self.expand(leaf, index + 1, writer), writer);
+                    node.child(*step, writer.guard)
                 }
-            }
+                child => child,
+            };
+            let Some(EdgeRef::Node(child)) = child else {
+                break;
+            };
+            // Before anything is added to the child.
+            node.add_note(*step, next.map_or(0, Step::note), writer);
+            node = child;
         }
-        if node.end.is_empty() {
-            node.end.set(Some(key.clone()), writer);
-        } else {
-            let tag = self.words.tag(text.as_bytes());
-            self.strays.insert(tag, key.clone(), writer);
-        }
+        // Another pattern ends where this one does.
+        let tag = self.words.tag(text.as_bytes());
+        self.strays.insert(tag | NOTE_END, key.clone(), writer);
         key
     }
 
     /// A node that holds a leaf, for a leaf whose first `depth` words lead to the node.
     fn expand(&self, leaf: KeyRef<'_, D>, depth: usize, writer: Writer<'_>) -> Edge<D> {
         let node = Box::new(Node::new());
-        match Words::new(leaf.text()).nth(depth) {
-            Some(word) => {
-                let edge = Edge::Leaf(leaf.share());
-                node.set_child(self.words.step(word), Some(edge), writer);
-            }
-            None => node.end.set(Some(leaf.share()), writer),
-        }
+        let steps = self.words.steps(leaf.text());
+        let next = steps.get(depth + 1).copied();
+        node.add_leaf(steps[depth], next, leaf.share(), writer);
         Edge::Node(node)
     }
 
@@ -309,20 +409,14 @@ impl<D: Destination> Topic<D> {
         // The nodes from the root on, each with the step that leads on from it.
         let mut path: SmallVec<[(&Node<D>, Step); WORDS_INLINE]> = SmallVec::new();
         let mut node = &self.root;
-        let mut words = Words::new(text);
-        loop {
-            let Some(word) = words.next() else {
-                node.end.set(None, writer);
-                break;
-            };
-            let step = self.words.step(word);
+        for step in self.words.steps(text) {
             match node.child(step, writer.guard) {
                 Some(EdgeRef::Node(next)) => {
                     path.push((node, step));
                     node = next;
                 }
                 Some(EdgeRef::Leaf(_)) => {
-                    node.set_child(step, None, writer);
+                    node.remove(step, writer);
                     break;
                 }
                 None => unreachable!("the key of a binding is in the trie"),
@@ -330,9 +424,16 @@ impl<D: Destination> Topic<D> {
         }
         while let Some((parent, step)) = path.pop() {
             match node.folded(writer.guard) {
-                Folded::Nothing => parent.set_child(step, None, writer),
-                Folded::Leaf(key) => parent.set_child(step, Some(Edge::Leaf(key)), writer),
-                Folded::Stays => break,
+                Folded::Nothing => parent.remove(step, writer),
+                Folded::Leaf(key) => {
+                    let next = self.words.steps(&key.slice).get(path.len() + 1).copied();
+                    parent.replace(step, Edge::Leaf(key), writer);
+                    parent.set_note(step, next.map_or(0, Step::note), writer);
+                }
+                Folded::Stays => {
+                    parent.refresh_note(step, node, writer);
+                    break;
+                }
             }
             node = parent;
         }
@@ -356,20 +457,19 @@ impl<'g, F> Walk<'g, '_, F> {
     where
         F: FnMut(&D),
     {
-        match self.tags.get(at) {
-            Some(tag) => {
-                if let Some(edge) = node.words.find(*tag, self.guard, |_| true) {
-                    self.follow(edge, at + 1, below_hash);
-                }
-                if let Some(edge) = node.star.get(self.guard) {
-                    self.follow(edge, at + 1, below_hash);
-                }
+        if let Some(tag) = self.tags.get(at) {
+            let note = self
+                .tags
+                .get(at + 1)
+                .map_or(NOTE_END, |tag| note_of_word(*tag));
+            if let Some(edge) = node.words.find_noted(*tag, note, self.guard, |_| true) {
+                self.follow(edge, at + 1, below_hash);
             }
-            None => {
-                if let Some(end) = node.end.get(self.guard) {
-                    self.leaf(end, below_hash);
-                }
+            if let Some(edge) = node.star.get(self.guard) {
+                self.follow(edge, at + 1, below_hash);
             }
+        } else if let Some(end) = node.end.get(self.guard) {
+            self.leaf(end, below_hash);
         }
         let next = match node.hash.get(self.guard) {
             None => return,
