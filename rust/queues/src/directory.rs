@@ -38,6 +38,14 @@ impl<T> Directory<T> {
             .map(|&(_, segment)| segment)
     }
 
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // SAFETY: in the directory, under its lock.
+        self.segments
+            .iter()
+            .map(|&(_, segment)| unsafe { segment.memory_bytes() })
+            .sum()
+    }
+
     fn absorb(&mut self, fresh: &SegmentStack<T>) {
         let known = self.segments.len();
         fresh.drain(|segment| {
@@ -62,7 +70,7 @@ impl<T> Directory<T> {
             index += 1;
         }
         self.segments.remove(index);
-        if self.segments.len() * 4 < self.segments.capacity() && self.segments.capacity() > 64 {
+        if self.segments.len() * 4 < self.segments.capacity() && self.segments.capacity() > 8 {
             self.segments.shrink_to(self.segments.len() * 2);
         }
     }
@@ -128,7 +136,7 @@ impl<T> Rare<T> {
                 self.tidy();
             }
             // SAFETY: ours, and taken out only to go on sweeping.
-            SweepEnd::Unfilled => unsafe { self.unswept.push(segment) },
+            SweepEnd::InTransit => unsafe { self.unswept.push(segment) },
             SweepEnd::BatonLeft => {}
         }
     }
@@ -148,7 +156,7 @@ impl<T> Rare<T> {
         }
     }
 
-    /// Takes up sweeps that stopped at unfilled slots. Called where a consumer finds nothing to do.
+    /// Takes up sweeps that stopped at slots in transit. Called where a consumer finds nothing to do.
     pub(crate) fn tidy_leftovers(&self) {
         if !self.unswept.is_empty() {
             let Some(mut directory) = try_lock(&self.directory) else {
@@ -184,7 +192,7 @@ impl<T> Rare<T> {
             match unsafe { segment.sweep_on() } {
                 SweepEnd::Finished => free(directory, segment),
                 // SAFETY: as above; it was taken out.
-                SweepEnd::Unfilled => unsafe { self.unswept.push(segment) },
+                SweepEnd::InTransit => unsafe { self.unswept.push(segment) },
                 SweepEnd::BatonLeft => {}
             }
         });

@@ -449,13 +449,7 @@ impl<T> Fifo<T> {
         for index in run.index..run.index + run.count {
             // SAFETY: claimed at the head by us, and passed once.
             match unsafe { run.segment.slot(index).pop() } {
-                Popped::Value(value, note, duty) => {
-                    if duty != Duty::None {
-                        // SAFETY: the baton lay at the slot that we settled.
-                        unsafe { self.rare.sweep(run.segment, index + 1) };
-                    }
-                    f(value, note);
-                }
+                Popped::Value(value, note) => f(value, note),
                 Popped::Removed(duty) => self.passed_tombstone(duty, run.segment, index),
             }
         }

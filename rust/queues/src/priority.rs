@@ -388,6 +388,13 @@ impl<T> PriorityFifo<T> {
         self.lane_if_used(level).map_or(0, Fifo::oldest_unsettled)
     }
 
+    /// Memory held by the queue itself, without what its elements point to.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + size_of_val(&*self.lanes)
+            + self.used().map(Fifo::memory_bytes).sum::<usize>()
+    }
+
     /// Gives the memory of empty lanes back: see [`Fifo::trim`].
     pub fn trim(&self) {
         self.used().for_each(Fifo::trim);

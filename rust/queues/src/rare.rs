@@ -12,6 +12,11 @@ use crate::slot::{Duty, Removal, SlotState};
 use crate::sync::{Ordering, lock};
 
 impl<T> Fifo<T> {
+    /// Whether no consumer has claimed the position yet.
+    fn is_ahead(&self, position: Position) -> bool {
+        self.head.load().position() <= position
+    }
+
     /// Takes a ready element out of the middle: settled, without a lease. `None` if it is not ready (any more).
     pub fn remove(&self, position: Position) -> Option<(T, u32)> {
         let directory = self.rare.lock();
@@ -19,7 +24,7 @@ impl<T> Fifo<T> {
         // SAFETY: in the directory, whose lock we hold.
         let slot = unsafe { segment.slot(index) };
         // SAFETY: the directory lock is held.
-        match unsafe { slot.remove() } {
+        match unsafe { slot.remove(|| self.is_ahead(position)) } {
             Removal::NotReady => None,
             Removal::Removed(value, note) => {
                 self.count_tombstones(1);
@@ -55,7 +60,11 @@ impl<T> Fifo<T> {
         let directory = self.rare.lock();
         let (segment, index) = directory.find(position)?;
         // SAFETY: in the directory, whose lock we hold longer than the pin.
-        let pin = unsafe { segment.slot(index).pin(|_| true) }?;
+        let pin = unsafe {
+            segment
+                .slot(index)
+                .pin(|| self.is_ahead(position), |_| true)
+        }?;
         Some(f(pin.state, pin.note, pin.value()))
     }
 
@@ -75,10 +84,16 @@ impl<T> Fifo<T> {
                 if seen == max {
                     return seen;
                 }
+                let position = start + Position::from(index);
                 // SAFETY: as above.
-                let pin = unsafe { segment.slot(index).pin(|state| state == SlotState::Ready) };
+                let pin = unsafe {
+                    segment.slot(index).pin(
+                        || self.is_ahead(position),
+                        |state| state == SlotState::Ready,
+                    )
+                };
                 if let Some(pin) = pin {
-                    f(start + Position::from(index), pin.note, pin.value());
+                    f(position, pin.note, pin.value());
                     seen += 1;
                 }
             }
@@ -113,6 +128,12 @@ impl<T> Fifo<T> {
             }
         }
         end
+    }
+
+    /// Memory held by the queue itself, without what its elements point to.
+    pub fn memory_bytes(&self) -> usize {
+        self.rare.tidy_leftovers();
+        size_of::<Self>() + size_of::<Rare<T>>() + self.rare.lock().memory_bytes()
     }
 
     /// Appends recovered elements at consecutive positions; `None` is a position that was settled before. A run of holes costs no

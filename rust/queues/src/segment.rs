@@ -12,9 +12,9 @@
 //! slot is passed; at an unsettled one the baton is put down (one flag in the slot's word), and whoever settles that slot
 //! finds the flag in the very exchange that settles it, and goes on from there. Past the last slot all are settled, so
 //! 1 holds for nobody, 2 for nobody since both ends moved on, and the holder of the baton hands the segment to the directory, whose
-//! lock ends 3. A claimed but unfilled slot is published by a plain store, so the baton cannot be put down there; the
-//! segment is then set aside among the `unswept` with the place to go on from, which whoever next tidies up does. Nobody
-//! waits for anybody in a sweep.
+//! lock ends 3. A slot that is not filled yet, or that a consumer is just taking, will be changed by a plain store, so the baton
+//! cannot be put down there; the segment is then set aside among the `unswept` with the place to go on from, which whoever next
+//! tidies up does. Nobody waits for anybody in a sweep.
 
 use crate::Position;
 use crate::slot::{Slot, Swept};
@@ -59,8 +59,8 @@ pub(crate) enum SweepEnd {
     Finished,
     /// The baton lies at an unsettled slot; the segment may be gone already.
     BatonLeft,
-    /// An unfilled slot: the caller keeps the baton and sets the segment aside.
-    Unfilled,
+    /// A slot about to be stored to: the caller keeps the baton and sets the segment aside.
+    InTransit,
 }
 
 /// A pointer to a segment. Copying it promises nothing: each use is `unsafe` and needs one of the four reasons.
@@ -123,6 +123,13 @@ impl<T> SegmentRef<T> {
             .extend(slots)
             .expect("segment size fits");
         layout.pad_to_align()
+    }
+
+    /// # Safety
+    /// As [`SegmentRef::head`].
+    pub(crate) unsafe fn memory_bytes(self) -> usize {
+        // SAFETY: the caller's promise.
+        Self::layout(unsafe { self.capacity() }).size()
     }
 
     /// # Safety
@@ -256,7 +263,7 @@ impl<T> SegmentRef<T> {
     ///
     /// # Safety
     /// The caller holds the baton: it moved the head past the segment, settled the slot before `from` and found the baton there,
-    /// or took the segment from the `unswept`. Unless told `Finished` or `Unfilled` it has lost it afterwards.
+    /// or took the segment from the `unswept`. Unless told `Finished` or `InTransit` it has lost it afterwards.
     pub(crate) unsafe fn sweep(self, from: u32) -> SweepEnd {
         // SAFETY: the baton keeps the segment alive; the head left, so the length is final.
         let length = unsafe { self.length() };
@@ -265,20 +272,20 @@ impl<T> SegmentRef<T> {
             match unsafe { self.slot(index).sweep() } {
                 Swept::Settled => {}
                 Swept::BatonLeft => return SweepEnd::BatonLeft,
-                Swept::Unfilled => {
+                Swept::InTransit => {
                     // Relaxed: the stack that the segment goes to publishes it.
                     // SAFETY: the baton is still ours.
                     unsafe { self.head() }
                         .resume
                         .store(index, Ordering::Relaxed);
-                    return SweepEnd::Unfilled;
+                    return SweepEnd::InTransit;
                 }
             }
         }
         SweepEnd::Finished
     }
 
-    /// Goes on where [`SweepEnd::Unfilled`] stopped.
+    /// Goes on where [`SweepEnd::InTransit`] stopped.
     ///
     /// # Safety
     /// The caller took the segment from the `unswept`.

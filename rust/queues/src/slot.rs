@@ -1,14 +1,14 @@
 //! One slot: an element and its state in one atomic word. Every transition of the state machine lives here.
 //!
 //! ```text
-//!            publish            lease                settle
-//!   EMPTY ─────────────► READY ────────► LEASED ─────────────────► SETTLED
-//!     │                  │   │             │  ▲                      ▲  ▲
-//!     │ discard   remove │   │ pop         │  │ lease_returned       │  │
-//!     ▼                  ▼   └─────────────┼──┼──────────────────────┘  │
-//!   REMOVED ◄────────────┘         requeue ▼  │                         │
-//!     │                                  RETURNED ──────────────────────┤
-//!     └─────────────────────────────────────────── acknowledge_removed ─┘ settle_returned
+//!            publish           lease                 settle
+//!   EMPTY ─────────────► READY ───────► LEASED ──────────────────► SETTLED
+//!     │              hold │ ▲ └────────── ▲ │ ──────── pop ──────────► ▲ ▲
+//!     │ discard           ▼ │    requeue  │ ▼ lease_returned           │ │
+//!     │                   HELD          RETURNED ──── settle_returned ─┘ │
+//!     ▼   remove           │                                             │
+//!   REMOVED ◄──────────────┘                                             │
+//!     └───────────────────────── acknowledge_removed ────────────────────┘
 //! ```
 //!
 //! `READY` waits ahead of the queue's head, `RETURNED` behind it (it was requeued and is listed in the `returned`
@@ -16,17 +16,24 @@
 //! that passes it makes it `SETTLED`. Thus each slot is settled by exactly one thread, and that thread's right to
 //! touch the segment ends with that transition.
 //!
-//! | state    | who may leave it                                                        |
-//! |----------|-------------------------------------------------------------------------|
-//! | EMPTY    | the publisher whose claim holds the position                            |
-//! | READY    | the consumer that claimed the position; `remove`, under the directory lock |
-//! | RETURNED | holders of the lock on `returned`                                       |
-//! | LEASED   | the holder of the one lease                                             |
-//! | REMOVED  | the consumer that claimed the position                                  |
+//! | state    | who may leave it                                                              |
+//! |----------|-------------------------------------------------------------------------------|
+//! | EMPTY    | the publisher whose claim holds the position                                  |
+//! | READY    | the consumer that claimed the position; before that, the directory's holder (to HELD) |
+//! | HELD     | the directory's holder                                                        |
+//! | RETURNED | holders of the lock on `returned`                                             |
+//! | LEASED   | the holder of the one lease                                                   |
+//! | REMOVED  | the consumer that claimed the position                                        |
 //!
-//! Flags beside the state, kept by every transition but the one to `SETTLED`:
+//! **Consumer against the directory's holder.** A consumer leaves READY by a plain store, no exchange. It has moved the head past
+//! the slot *before* it looks at the word; who wants to hold the slot changes the word *before* it looks at the head. Both
+//! are sequentially consistent, so at least one sees the other. If the holder finds the head still at or before the slot, each later
+//! consumer sees HELD and waits. If not, the holder has lost: it puts READY back unless the consumer has stored over it.
+//!
+//! Flags beside the state, kept by every transition but the one to `SETTLED`. READY, EMPTY and HELD have none, since they are
+//! left by plain stores:
 //! - `PINNED`: an inspector reads the element. Whoever wants to move it out waits.
-//! - `INSPECTED`: was pinned once. Moving an element out reads its bytes *before* the exchange that makes them ours; an
+//! - `INSPECTED`: was pinned once. Settling reads the element's bytes *before* the exchange that gives them away; an
 //!   inspector may change bytes of a `T` with interior mutability in between, but then this flag (set for ever)
 //!   makes the exchange fail, and the second attempt takes the slower road over `OWNED`.
 //! - `OWNED`: the element is being moved out; no more pins.
@@ -35,7 +42,9 @@
 //!   the two to arrive drops the element.
 //! - `ORPHAN_BATON`: as `BATON`, for the sweep that a dropped queue begins anew.
 
-use crate::sync::{AtomicU64, Backoff, Ordering, UnsafeCell};
+use crate::sync::{
+    AtomicU64, Backoff, Ordering, UnsafeCell, crossing_fence, store_beside_exchanges,
+};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -45,6 +54,7 @@ const RETURNED: u64 = 2;
 const LEASED: u64 = 3;
 const REMOVED: u64 = 4;
 const SETTLED: u64 = 5;
+const HELD: u64 = 6;
 const STATE_MASK: u64 = 0b111;
 
 const PINNED: u64 = 1 << 3;
@@ -124,7 +134,7 @@ pub(crate) enum Duty {
 
 /// What a consumer found in a slot whose position it claimed.
 pub(crate) enum Popped<T> {
-    Value(T, u32, Duty),
+    Value(T, u32),
     Removed(Duty),
 }
 
@@ -134,8 +144,8 @@ pub(crate) enum Swept {
     Settled,
     /// Not settled: the baton stays here and the segment is not ours any more.
     BatonLeft,
-    /// Claimed but not filled. Its publisher stores its word blindly, so no baton may be put down here.
-    Unfilled,
+    /// A publisher or consumer is about to store the word blindly, so no baton may be put down here.
+    InTransit,
 }
 
 pub(crate) struct Slot<T> {
@@ -176,52 +186,46 @@ impl<T> Slot<T> {
         self.word.store(REMOVED, Ordering::Release);
     }
 
-    /// The word once it is not EMPTY: waits for the publisher.
+    /// The word as a consumer finds it, once it is READY or REMOVED: waits for the publisher, and for the directory's holder.
     #[inline]
-    fn filled(&self) -> Word {
-        // Acquire: pairs with the Release in `publish` and `discard`.
-        let word = Word(self.word.load(Ordering::Acquire));
-        if word.state() == EMPTY {
-            self.filled_later()
+    fn arrived(&self) -> Word {
+        crossing_fence();
+        // SeqCst: after the head was moved (SeqCst); pairs with `hold`. Contains the Acquire that pairs with the Release
+        // in `publish`, `discard` and `remove`.
+        let word = Word(self.word.load(Ordering::SeqCst));
+        if matches!(word.state(), EMPTY | HELD) {
+            self.arrived_later()
         } else {
             word
         }
     }
 
     #[cold]
-    fn filled_later(&self) -> Word {
+    fn arrived_later(&self) -> Word {
         let mut backoff = Backoff::new();
         loop {
             backoff.snooze();
-            // Acquire: as in `filled`.
+            // Acquire: as in `arrived`. Weaker, for HELD was seen or nobody can hold the slot any more.
             let word = Word(self.word.load(Ordering::Acquire));
-            if word.state() != EMPTY {
+            if !matches!(word.state(), EMPTY | HELD) {
                 return word;
             }
         }
     }
 
-    /// READY → LEASED (its note), or REMOVED → SETTLED (the duty). Waits for an unfilled slot.
+    /// READY → LEASED (its note), or REMOVED → SETTLED (the duty). Waits for an unfilled slot and for an inspector.
     ///
     /// # Safety
     /// The caller has claimed the slot's position at the head, and calls this or `pop` once.
     #[inline]
     pub(crate) unsafe fn lease(&self) -> Result<u32, Duty> {
-        let mut word = self.filled();
-        while word.state() == READY {
-            // Acquire on failure: a REMOVED seen here is acknowledged below. AcqRel on success keeps the chain
-            // publish → settle → sweep whole for a reader that knows only this word.
-            match self.word.compare_exchange_weak(
-                word.0,
-                word.with_state(LEASED),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return Ok(word.note()),
-                Err(current) => word = Word(current),
-            }
+        let word = self.arrived();
+        if word.state() != READY {
+            return Err(self.acknowledge_removed());
         }
-        Err(self.acknowledge_removed())
+        // Release: pairs with the Acquire in `pin` and `sweep`, which then see what the publisher wrote.
+        store_beside_exchanges(&self.word, word.with_state(LEASED));
+        Ok(word.note())
     }
 
     /// READY → SETTLED with the element, or REMOVED → SETTLED. Waits for an unfilled slot and for an inspector.
@@ -230,44 +234,22 @@ impl<T> Slot<T> {
     /// As [`Slot::lease`].
     #[inline]
     pub(crate) unsafe fn pop(&self) -> Popped<T> {
-        let mut word = self.filled();
-        while word.state() == READY {
-            if word.has(INSPECTED) {
-                // SAFETY: the caller's promise is passed on.
-                return match unsafe { self.lease() } {
-                    Ok(note) => {
-                        // SAFETY: leased just now, by us.
-                        let (value, duty) = unsafe { self.settle() };
-                        Popped::Value(value, note, duty)
-                    }
-                    Err(duty) => Popped::Removed(duty),
-                };
-            }
-            let value = self.copy_value();
-            // AcqRel: Release pairs with the Acquire of the sweep, which frees the segment after our read of the
-            // value; Acquire takes over what an earlier holder of the baton has seen.
-            match self.word.compare_exchange_weak(
-                word.0,
-                SETTLED,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => {
-                    // SAFETY: published (READY), and the exchange made it ours alone; the word was never pinned, so
-                    // the bytes are those of the moment of the exchange.
-                    let value = unsafe { value.assume_init() };
-                    return Popped::Value(value, word.note(), word.duty());
-                }
-                Err(current) => word = Word(current),
-            }
+        let word = self.arrived();
+        if word.state() != READY {
+            return Popped::Removed(self.acknowledge_removed());
         }
-        Popped::Removed(self.acknowledge_removed())
+        // SAFETY: published, and ours since the head passed it.
+        let value = unsafe { self.copy_value().assume_init() };
+        // Release: pairs with the Acquire in `sweep`, so that the segment is freed after our read.
+        store_beside_exchanges(&self.word, SETTLED);
+        Popped::Value(value, word.note())
     }
 
     /// REMOVED → SETTLED: the head passes a tombstone.
     #[cold]
     fn acknowledge_removed(&self) -> Duty {
-        // AcqRel: as the exchange in `pop`.
+        // AcqRel: Release pairs with the Acquire of the sweep, which frees the segment after us; Acquire takes over what an
+        // earlier holder of the baton has seen.
         let word = Word(self.word.swap(SETTLED, Ordering::AcqRel));
         debug_assert_eq!(word.state(), REMOVED);
         word.duty()
@@ -296,7 +278,7 @@ impl<T> Slot<T> {
                 return unsafe { self.settle_inspected() };
             }
             let value = self.copy_value();
-            // AcqRel: as the exchange in `pop`. Relaxed on failure: the loop looks at the flags only.
+            // AcqRel: as in `acknowledge_removed`. Relaxed on failure: the loop looks at the flags only.
             match self.word.compare_exchange_weak(
                 word.0,
                 SETTLED,
@@ -331,7 +313,7 @@ impl<T> Slot<T> {
             }
         }
         let value = self.copy_value();
-        // AcqRel: as the exchange in `pop`.
+        // AcqRel: as in `acknowledge_removed`.
         let word = Word(self.word.swap(SETTLED, Ordering::AcqRel));
         // SAFETY: initialised while LEASED; ours by the lease; OWNED keeps inspectors out.
         (unsafe { value.assume_init() }, word.duty())
@@ -372,31 +354,60 @@ impl<T> Slot<T> {
         }
     }
 
-    /// What `remove` finds: an element that waits at or ahead of the head leaves (READY → REMOVED).
+    /// READY → HELD, while the head has not passed the slot. `is_ahead` tells whether it has not, by a SeqCst load.
     ///
     /// # Safety
-    /// The caller holds the directory lock, which keeps the segment alive and inspectors out.
-    pub(crate) unsafe fn remove(&self) -> Removal<T> {
+    /// The caller holds the directory lock until it has left HELD.
+    unsafe fn hold(&self, is_ahead: impl Fn() -> bool) -> Hold {
         // Acquire: pairs with the Release in `publish`.
         let mut word = Word(self.word.load(Ordering::Acquire));
-        loop {
-            match word.state() {
-                READY => {}
-                RETURNED => return Removal::IsReturned,
-                _ => return Removal::NotReady,
+        while word.state() == READY {
+            if !is_ahead() {
+                return Hold::InTransit;
             }
-            let value = self.copy_value();
-            // AcqRel: Release pairs with the acknowledging consumer, so that our read precedes the segment's end.
-            match self.word.compare_exchange_weak(
-                word.0,
-                word.with_state(REMOVED),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                // SAFETY: published, and the exchange made it ours alone; the directory lock keeps inspectors out.
-                Ok(_) => return Removal::Removed(unsafe { value.assume_init() }, word.note()),
+            let held = word.with_state(HELD);
+            // SeqCst: before the head is read (SeqCst); pairs with `arrived`.
+            match self
+                .word
+                .compare_exchange_weak(word.0, held, Ordering::SeqCst, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    crossing_fence();
+                    if is_ahead() {
+                        return Hold::Held(word);
+                    }
+                    // Lost. If this exchange fails, the consumer has looked before HELD and stored over it.
+                    // Release: as the store that it restores. Relaxed on failure: nothing follows.
+                    let _ = self.word.compare_exchange(
+                        held,
+                        word.0,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                    return Hold::InTransit;
+                }
                 Err(current) => word = Word(current),
             }
+        }
+        Hold::NotReady(word)
+    }
+
+    /// What `remove` finds: an element that waits at or ahead of the head leaves (READY → HELD → REMOVED).
+    ///
+    /// # Safety
+    /// The caller holds the directory lock, which keeps the segment alive and inspectors out. `is_ahead` as in `hold`.
+    pub(crate) unsafe fn remove(&self, is_ahead: impl Fn() -> bool) -> Removal<T> {
+        // SAFETY: the caller's promise; HELD is left below.
+        match unsafe { self.hold(is_ahead) } {
+            Hold::Held(word) => {
+                // SAFETY: published, and ours while HELD.
+                let value = unsafe { self.copy_value().assume_init() };
+                // Release: pairs with the acknowledging consumer, so that our read precedes the segment's end.
+                self.word.store(REMOVED, Ordering::Release);
+                Removal::Removed(value, word.note())
+            }
+            Hold::NotReady(word) if word.state() == RETURNED => Removal::IsReturned,
+            Hold::NotReady(_) | Hold::InTransit => Removal::NotReady,
         }
     }
 
@@ -410,22 +421,43 @@ impl<T> Slot<T> {
             return None;
         }
         let value = self.copy_value();
-        // AcqRel: as the exchange in `pop`.
+        // AcqRel: as in `acknowledge_removed`.
         let word = Word(self.word.swap(SETTLED, Ordering::AcqRel));
         // SAFETY: initialised while RETURNED, which only holders of the lock leave.
         Some((unsafe { value.assume_init() }, word.note(), word.duty()))
     }
 
-    /// Pins a READY, RETURNED or LEASED slot; `None` for any other.
+    /// Pins a READY (by holding it), RETURNED or LEASED slot; `None` for any other. One that a consumer is just taking counts as
+    /// leased: waits until it is, if that is wanted.
     ///
     /// # Safety
-    /// The caller holds the directory lock as long as it keeps the pin.
-    pub(crate) unsafe fn pin(&self, wanted: impl Fn(SlotState) -> bool) -> Option<Pin<'_, T>> {
-        // Acquire: pairs with the Release in `publish`.
-        let mut word = Word(self.word.load(Ordering::Acquire));
+    /// The caller holds the directory lock as long as it keeps the pin. `is_ahead` as in `hold`.
+    pub(crate) unsafe fn pin(
+        &self,
+        is_ahead: impl Fn() -> bool,
+        wanted: impl Fn(SlotState) -> bool,
+    ) -> Option<Pin<'_, T>> {
+        let mut backoff = Backoff::new();
+        let mut word = loop {
+            // SAFETY: the caller's promise; `Pin` leaves HELD.
+            match unsafe { self.hold(&is_ahead) } {
+                Hold::Held(word) => {
+                    let after = PinnedIn::Held(word);
+                    return Some(Pin {
+                        slot: self,
+                        state: SlotState::Ready,
+                        note: word.note(),
+                        after,
+                    });
+                }
+                Hold::NotReady(word) => break word,
+                Hold::InTransit if !wanted(SlotState::Leased) => return None,
+                Hold::InTransit => backoff.snooze(),
+            }
+        };
         loop {
             let state = match word.state() {
-                READY | RETURNED => SlotState::Ready,
+                RETURNED => SlotState::Ready,
                 LEASED if !word.has(OWNED) => SlotState::Leased,
                 _ => return None,
             };
@@ -433,7 +465,7 @@ impl<T> Slot<T> {
                 return None;
             }
             let pinned = word.0 | PINNED | INSPECTED;
-            // Acquire, also on failure: as the load.
+            // Acquire, also on failure: pairs with the Release in `lease` and `requeue`.
             match self.word.compare_exchange_weak(
                 word.0,
                 pinned,
@@ -445,6 +477,7 @@ impl<T> Slot<T> {
                         slot: self,
                         state,
                         note: word.note(),
+                        after: PinnedIn::Flag,
                     });
                 }
                 Err(current) => word = Word(current),
@@ -470,7 +503,7 @@ impl<T> Slot<T> {
         // Acquire: pairs with the Release of whoever settled the slot; the segment is freed after that.
         match Word(self.word.load(Ordering::Acquire)).state() {
             SETTLED => Swept::Settled,
-            EMPTY => Swept::Unfilled,
+            EMPTY | READY | HELD => Swept::InTransit,
             _ => {
                 // AcqRel: Release hands what we have seen settled to the next holder; Acquire as above.
                 let before = Word(self.word.fetch_or(BATON, Ordering::AcqRel));
@@ -495,7 +528,7 @@ impl<T> Slot<T> {
         }
         // SAFETY: LEASED, and queue and lease are both gone but for us.
         unsafe { self.drop_value() };
-        // AcqRel: as the exchange in `pop`.
+        // AcqRel: as in `acknowledge_removed`.
         Word(self.word.swap(SETTLED, Ordering::AcqRel)).duty()
     }
 
@@ -549,6 +582,15 @@ impl<T> Slot<T> {
     }
 }
 
+/// The outcome of [`Slot::hold`].
+enum Hold {
+    /// HELD now; the word before.
+    Held(Word),
+    /// A consumer has claimed the position and is about to take the element.
+    InTransit,
+    NotReady(Word),
+}
+
 /// The outcome of [`Slot::remove`].
 pub(crate) enum Removal<T> {
     Removed(T, u32),
@@ -562,6 +604,15 @@ pub(crate) struct Pin<'a, T> {
     slot: &'a Slot<T>,
     pub(crate) state: SlotState,
     pub(crate) note: u32,
+    after: PinnedIn,
+}
+
+#[derive(Clone, Copy)]
+enum PinnedIn {
+    /// HELD; goes back to this word.
+    Held(Word),
+    /// Another state, with PINNED set.
+    Flag,
 }
 
 impl<T> Pin<'_, T> {
@@ -573,7 +624,13 @@ impl<T> Pin<'_, T> {
 
 impl<T> Drop for Pin<'_, T> {
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `settle_inspected`; our reads precede the element's end.
-        self.slot.word.fetch_and(!PINNED, Ordering::Release);
+        match self.after {
+            // Release: pairs with the Acquire in `arrived`; our reads precede the element's end.
+            PinnedIn::Held(word) => self.slot.word.store(word.0, Ordering::Release),
+            // Release: pairs with the Acquire in `settle_inspected`, to the same end.
+            PinnedIn::Flag => {
+                self.slot.word.fetch_and(!PINNED, Ordering::Release);
+            }
+        }
     }
 }

@@ -39,6 +39,13 @@ mod door {
     #[inline(always)]
     pub(crate) fn crossing_fence() {}
 
+    /// A plain store to a word that others change by exchange at the same time.
+    #[inline(always)]
+    pub(crate) fn store_beside_exchanges(word: &AtomicU64, value: u64) {
+        // Release: the callers say what it pairs with.
+        word.store(value, Ordering::Release);
+    }
+
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock()
     }
@@ -67,6 +74,14 @@ mod door {
     /// Loom treats a `SeqCst` access as `AcqRel` and honours only fences, so a crossing is spelt out for it.
     pub(crate) fn crossing_fence() {
         fence(Ordering::SeqCst);
+    }
+
+    /// Loom lets a store and another thread's two exchanges 1 → 3 → 1 end with 1, as if the store could fall between
+    /// or before them; the memory model (an exchange follows what it read at once) and all machines end with the
+    /// store. Said as an exchange, loom orders it right.
+    pub(crate) fn store_beside_exchanges(word: &AtomicU64, value: u64) {
+        // Release: as the store that it stands for.
+        word.swap(value, Ordering::Release);
     }
 
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
