@@ -46,6 +46,6 @@ def demo(
     order for each aircraft, to SQLite. Ends with status 1 and the differences if the result is not
     what the data says.
     """
-    from wherry.demo import run
+    from wherry.demo.run import run
 
     raise SystemExit(run(data=data, limit=limit, kill=kill, workers=workers, directory=directory))
