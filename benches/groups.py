@@ -1,0 +1,115 @@
+"""Message groups: many keys, many updates, N workers, and a proof of order in the same run.
+
+Each update's body is its key's number and its place in that key's history. A worker checks for
+every delivery that it is the next one of its key: as a key has at most one message in flight, any
+other order would show. Keys are drawn at random with a hot end, so that updates of one key also
+stand close together. Making the keys and bodies is not timed; everything else is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import struct
+import time
+from array import array
+
+import trio
+
+import wherry
+
+PUBLISH_COUNT = 1_000
+BACKLOG_MAX = 200_000
+"""The publisher stays at most this far ahead of the workers."""
+
+UPDATE = struct.Struct("<II")
+
+
+def draw(keys: int, updates: int) -> list[tuple[str, bytes]]:
+    """The group key and the body of each update."""
+    generator = random.Random(2013)
+    counts = array("I", bytes(4 * keys))
+    drawn = []
+    names = [str(key) for key in range(keys)]
+    for _ in range(updates):
+        key = int(keys * generator.random() ** 2)
+        drawn.append((names[key], UPDATE.pack(key, counts[key])))
+        counts[key] += 1
+    return drawn
+
+
+async def run(keys: int, updates: int, workers: int, take: int) -> dict[str, float]:
+    drawn = draw(keys, updates)
+    following = array("I", bytes(4 * keys))
+    done = out_of_order = published = 0
+    room = trio.Event()
+    finished = trio.Event()
+
+    async with wherry.open() as broker:
+        exchange = await broker.declare_exchange("updates", "fanout")
+        queue = await broker.declare_queue("entities", group_by="key")
+        await queue.bind(exchange)
+
+        async def publish() -> None:
+            nonlocal published, room
+            for start in range(0, updates, PUBLISH_COUNT):
+                while published - done > BACKLOG_MAX:
+                    room = trio.Event()
+                    await room.wait()
+                exchange.publish_many_nowait(
+                    [
+                        wherry.Message(body, headers={"key": key})
+                        for key, body in drawn[start : start + PUBLISH_COUNT]
+                    ]
+                )
+                published += PUBLISH_COUNT
+                await trio.lowlevel.checkpoint()
+
+        async def work() -> None:
+            nonlocal done, out_of_order
+            async with queue.consume(prefetch=take) as consumer:
+                while True:
+                    deliveries = await consumer.take(take)
+                    bodies = b"".join([delivery.body for delivery in deliveries])
+                    for key, place in UPDATE.iter_unpack(bodies):
+                        out_of_order += following[key] != place
+                        following[key] = place + 1
+                    consumer.ack_many(deliveries)
+                    done += len(deliveries)
+                    if published - done <= BACKLOG_MAX:
+                        room.set()
+                    if done >= updates:
+                        finished.set()
+
+        start = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish)
+            for _ in range(workers):
+                nursery.start_soon(work)
+            await finished.wait()
+            seconds = time.perf_counter() - start
+            nursery.cancel_scope.cancel()
+    return {
+        "updates_per_second": updates / seconds,
+        "out_of_order": out_of_order,
+        "lost": updates - sum(following),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--updates", type=int, default=10_000_000)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--take", type=int, default=500)
+    arguments = parser.parse_args()
+    print(
+        json.dumps(
+            trio.run(run, arguments.keys, arguments.updates, arguments.workers, arguments.take)
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
