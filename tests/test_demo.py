@@ -18,9 +18,7 @@ HEADER = (
     "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,"
     "carrier,flight,tailnum,origin,dest,air_time,distance,hour,minute,time_hour\n"
 )
-ON_TIME = (
-    "2013,1,1,517,515,2,830,819,11,UA,154,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z\n"
-)
+ON_TIME = "2013,1,1,517,515,2,830,819,11,UA,154,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z\n"
 LATE = "2013,1,1,600,535,25,900,819,41,AA,7,N14228,LGA,MIA,150,1000,5,35,2013-01-01T10:00:00Z\n"
 CANCELLED = "2013,1,1,NA,630,NA,NA,815,NA,EV,4308,NA,EWR,RDU,NA,416,6,30,2013-01-01T11:00:00Z\n"
 DIVERTED = "2013,1,1,540,540,0,NA,815,NA,EV,1,N1,EWR,RDU,NA,416,5,40,2013-01-01T10:00:00Z\n"

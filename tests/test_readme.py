@@ -34,7 +34,7 @@ def test_a_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     source = _blocks()[number]
     printed = _run(source, tmp_path)
     # Where the README says what is printed, it is that.
-    assert printed.splitlines() == re.findall(r"#> (.*)$", source, re.MULTILINE)
+    assert printed.splitlines() == re.findall(r"# prints: (.*)$", source, re.MULTILINE)
 
 
 def test_the_readme_has_code() -> None:
@@ -47,7 +47,7 @@ def test_the_readme_has_code() -> None:
 def test_an_example_runs(path: Path, tmp_path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     printed = _run(source, tmp_path)
-    assert printed.splitlines() == re.findall(r"#> (.*)$", source, re.MULTILINE)
+    assert printed.splitlines() == re.findall(r"# prints: (.*)$", source, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
