@@ -49,7 +49,7 @@ format: $(VENV)/.built  ## Format Rust and Python
 check-rust:  ## Rust without running it: format, clippy, documentation
 	cargo fmt --all --check
 	PYO3_PYTHON=$(PYTHON) cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --all-features
 
 .PHONY: check-python
 check-python: $(VENV)/.built  ## Python without running it: ruff, mypy --strict, stubtest
@@ -67,7 +67,8 @@ test-rust:  ## Unit, integration and documentation tests of the crates that need
 
 .PHONY: test-loom
 test-loom:  ## The lock-free structures under the model checker
-	RUSTFLAGS='--cfg wherry_loom' cargo test -p wherry-queues --release --target-dir target/loom
+	RUSTFLAGS='--cfg wherry_loom --cap-lints allow' cargo test -p wherry-queues -p wherry-journal \
+	    --lib --tests --release --target-dir target/loom
 
 .PHONY: test-python
 test-python: $(VENV)/.built $(VENV)/.data  ## The Python tests
