@@ -65,10 +65,13 @@ check: check-rust check-python  ## Both of the above
 test-rust:  ## Unit, integration and documentation tests of the crates that need no interpreter
 	cargo test
 
+# In a target directory of its own, or every switch of the flag would build everything again.
+LOOM := RUSTFLAGS='--cfg wherry_loom --cap-lints allow' cargo test --release --target-dir target/loom
+
 .PHONY: test-loom
 test-loom:  ## The lock-free structures under the model checker
-	RUSTFLAGS='--cfg wherry_loom --cap-lints allow' cargo test -p wherry-queues -p wherry-journal \
-	    --lib --tests --release --target-dir target/loom
+	$(LOOM) -p wherry-queues --lib --tests
+	$(LOOM) -p wherry-journal --lib
 
 .PHONY: test-python
 test-python: $(VENV)/.built $(VENV)/.data  ## The Python tests

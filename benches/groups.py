@@ -26,15 +26,15 @@ BACKLOG_MAX = 200_000
 UPDATE = struct.Struct("<II")
 
 
-def draw(keys: int, updates: int) -> list[tuple[str, bytes]]:
-    """The group key and the body of each update."""
+def draw(keys: int, updates: int) -> list[tuple[bytes, str]]:
+    """The body and the group key, which is the routing key, of each update."""
     generator = random.Random(2013)
     counts = array("I", bytes(4 * keys))
     drawn = []
     names = [str(key) for key in range(keys)]
     for _ in range(updates):
         key = int(keys * generator.random() ** 2)
-        drawn.append((names[key], UPDATE.pack(key, counts[key])))
+        drawn.append((UPDATE.pack(key, counts[key]), names[key]))
         counts[key] += 1
     return drawn
 
@@ -48,7 +48,7 @@ async def run(keys: int, updates: int, workers: int, take: int) -> dict[str, flo
 
     async with wherry.open() as broker:
         exchange = await broker.declare_exchange("updates", "fanout")
-        queue = await broker.declare_queue("entities", group_by="key")
+        queue = await broker.declare_queue("entities", group_by="routing-key")
         await queue.bind(exchange)
 
         async def publish() -> None:
@@ -57,12 +57,7 @@ async def run(keys: int, updates: int, workers: int, take: int) -> dict[str, flo
                 while published - done > BACKLOG_MAX:
                     room = trio.Event()
                     await room.wait()
-                exchange.publish_many_nowait(
-                    [
-                        wherry.Message(body, headers={"key": key})
-                        for key, body in drawn[start : start + PUBLISH_COUNT]
-                    ]
-                )
+                exchange.publish_many_nowait(drawn[start : start + PUBLISH_COUNT])
                 published += PUBLISH_COUNT
                 await trio.lowlevel.checkpoint()
 

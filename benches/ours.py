@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -14,15 +15,12 @@ import wherry
 from harness import Case, Work
 from peers import BATCH, BODY, temporary_directory
 
-TrioWork = Callable[[int], Awaitable[float]]
-
-
 # Structures.
 
 
 @contextmanager
 def fifo() -> Iterator[Work]:
-    items = wherry.Fifo()
+    items: wherry.Fifo[bytes] = wherry.Fifo()
     put, get = items.put, items.get_nowait
 
     def work(count: int) -> float:
@@ -37,7 +35,7 @@ def fifo() -> Iterator[Work]:
 
 @contextmanager
 def fifo_batches() -> Iterator[Work]:
-    items = wherry.Fifo()
+    items: wherry.Fifo[bytes] = wherry.Fifo()
     put_many, get_many = items.put_many, items.get_many
     bodies = [BODY] * BATCH
 
@@ -53,7 +51,7 @@ def fifo_batches() -> Iterator[Work]:
 
 @contextmanager
 def priority_fifo() -> Iterator[Work]:
-    items = wherry.PriorityFifo(8)
+    items: wherry.PriorityFifo[bytes] = wherry.PriorityFifo(8)
     put, get = items.put, items.get_nowait
 
     def work(count: int) -> float:
@@ -69,9 +67,15 @@ def priority_fifo() -> Iterator[Work]:
 # Broker.
 
 
+class Bench(NamedTuple):
+    broker: wherry.Broker
+    exchange: wherry.Exchange
+    queue: wherry.Queue
+
+
 def _broker(
-    work: Callable[[wherry.Exchange, wherry.Queue, int], Awaitable[float]], *, durable: bool
-) -> Callable[[], Iterator[Work]]:
+    work: Callable[[Bench, int], Awaitable[float]], *, durable: bool
+) -> Callable[[], AbstractContextManager[Work]]:
     """A case inside `trio.run`: a broker, one direct exchange and one bound queue per round."""
 
     @contextmanager
@@ -84,7 +88,7 @@ def _broker(
                     exchange = await broker.declare_exchange("bench", "direct")
                     queue = await broker.declare_queue("bench")
                     await queue.bind(exchange, "key")
-                    seconds = await work(exchange, queue, count)
+                    seconds = await work(Bench(broker, exchange, queue), count)
                     await queue.purge()
                     return seconds
 
@@ -93,7 +97,8 @@ def _broker(
     return make
 
 
-async def _nowait(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+async def _nowait(bench: Bench, count: int) -> float:
+    exchange, queue = bench.exchange, bench.queue
     publish, get = exchange.publish_nowait, queue.get_nowait
     start = time.perf_counter()
     for _ in range(count):
@@ -102,7 +107,8 @@ async def _nowait(exchange: wherry.Exchange, queue: wherry.Queue, count: int) ->
     return time.perf_counter() - start
 
 
-async def _awaited(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+async def _awaited(bench: Bench, count: int) -> float:
+    exchange, queue = bench.exchange, bench.queue
     start = time.perf_counter()
     for _ in range(count):
         await exchange.publish(BODY, "key")
@@ -111,8 +117,10 @@ async def _awaited(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -
     return time.perf_counter() - start
 
 
-async def _iterated(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+async def _iterated(bench: Bench, count: int) -> float:
     """A publisher task and a consumer task, as most programs are written."""
+
+    exchange, queue = bench.exchange, bench.queue
 
     async def publish() -> None:
         for _ in range(count):
@@ -130,7 +138,8 @@ async def _iterated(exchange: wherry.Exchange, queue: wherry.Queue, count: int) 
     return time.perf_counter() - start
 
 
-async def _batches(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+async def _batches(bench: Bench, count: int) -> float:
+    exchange, queue = bench.exchange, bench.queue
     bodies = [BODY] * BATCH
     async with queue.consume(prefetch=BATCH) as consumer:
         start = time.perf_counter()
@@ -140,8 +149,9 @@ async def _batches(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -
         return time.perf_counter() - start
 
 
-async def _batches_and_bodies(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+async def _batches_and_bodies(bench: Bench, count: int) -> float:
     """The same, and each body is looked at."""
+    exchange, queue = bench.exchange, bench.queue
     bodies = [BODY] * BATCH
     seen = 0
     async with queue.consume(prefetch=BATCH) as consumer:
@@ -160,8 +170,8 @@ async def _batches_and_bodies(exchange: wherry.Exchange, queue: wherry.Queue, co
 def publish_window(outstanding: int) -> Case:
     """Confirmed publishes from one task that has up to `outstanding` of them on the way."""
 
-    async def work(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
-        broker = exchange.broker
+    async def work(bench: Bench, count: int) -> float:
+        broker, exchange = bench.broker, bench.exchange
         receipts: deque[int] = deque()
         start = time.perf_counter()
         for _ in range(count):
@@ -177,7 +187,9 @@ def publish_window(outstanding: int) -> Case:
 def publish_tasks(tasks: int) -> Case:
     """Confirmed publishes from `tasks` tasks, each waiting for its own."""
 
-    async def work(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+    async def work(bench: Bench, count: int) -> float:
+        exchange = bench.exchange
+
         async def publish(number: int) -> None:
             for _ in range(count // tasks + (number < count % tasks)):
                 await exchange.publish(BODY, "key")
@@ -194,7 +206,8 @@ def publish_tasks(tasks: int) -> Case:
 def publish_batches(outstanding: int) -> Case:
     """Confirmed publishes in batches of `outstanding`, one after the other."""
 
-    async def work(exchange: wherry.Exchange, queue: wherry.Queue, count: int) -> float:
+    async def work(bench: Bench, count: int) -> float:
+        exchange = bench.exchange
         bodies = [BODY] * outstanding
         start = time.perf_counter()
         for _ in range(count):

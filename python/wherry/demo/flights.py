@@ -1,6 +1,7 @@
 """The data: every flight that left New York in 2013, as a stream of events in time order.
 
-A flight becomes up to three events, each about one aircraft (the entity, by its tail number):
+A flight becomes up to three events, each about one aircraft (the entity, by its tail number; if
+the flight was cancelled before it had one, the flight itself stands for it):
 
 - `scheduled`, two hours before the planned departure (none of that year left as early as that);
 - `departed`, at the planned departure plus the delay; a cancelled flight never departs;
@@ -45,9 +46,6 @@ ANNOUNCED_MINUTES = 120
 
 LATE_MINUTES = 15
 """A departure is late from this delay on: the definition of the United States' statistics."""
-
-NO_AIRCRAFT = "none"
-"""The entity of flights that were cancelled before an aircraft was named."""
 
 
 class DataMissing(Exception):
@@ -212,7 +210,7 @@ def _parse(table: TextIO, limit: int | None) -> list[Flight]:
             hours[full_hour] = _minutes(full_hour)
         flights.append(
             Flight(
-                _text(row[tail]) or NO_AIRCRAFT,
+                _text(row[tail]) or row[carrier] + row[number],
                 row[carrier],
                 row[number],
                 row[origin],

@@ -202,9 +202,9 @@ class _Process:
                 async with self._aircraft_lock:
                     fresh = await self._apply(self._aircraft, deliveries)
                     self._check(fresh)
-                consumer.ack_many(deliveries)
                 self.progress.applied += len(fresh)
-                self._report()
+                self._report()  # before the acknowledgement: the worst moment to be killed
+                consumer.ack_many(deliveries)
 
     def _check(self, fresh: list[Event]) -> None:
         """Note the latency of what was just committed, and whether an aircraft went backwards."""
@@ -222,18 +222,18 @@ class _Process:
             while True:
                 deliveries = await consumer.take(TAKE_COUNT_MAX)
                 fresh = await self._apply(self._late, deliveries)
-                consumer.ack_many(deliveries)
                 self.progress.late += len(fresh)
                 self._report()
+                consumer.ack_many(deliveries)
 
     async def _aggregate(self, queue: wherry.Queue) -> None:
         async with queue.batches(BATCH_COUNT_MAX, BATCH_SECONDS_MAX) as batches:
             async for batch in batches:
                 async with batch:  # acknowledged together
                     fresh = await self._apply(self._hours, batch.deliveries)
-                self.progress.aggregated += len(fresh)
-                self.progress.batches += 1
-                self._report()
+                    self.progress.aggregated += len(fresh)
+                    self.progress.batches += 1
+                    self._report()
 
     async def _apply(self, store: Store, deliveries: Sequence[wherry.Delivery]) -> list[Event]:
         bodies = [delivery.body for delivery in deliveries]

@@ -109,6 +109,7 @@ def _replay(console: Console, settings: Settings, kill: bool) -> list[Progress]:
             f"Killed with SIGKILL after {killed.applied:,} of {killed.total:,} events were applied"
             f" and {killed.published:,} confirmed. Starting again.",
             highlight=False,
+            soft_wrap=True,
         )
         return [killed, _live(settings, show, kill=False)]
 
@@ -153,7 +154,11 @@ def _rows(kind: type[Store], place: Path) -> Rows:
 def _summary(lives: list[Progress]) -> Table:
     last = lives[-1]
     first = lives[0].published if len(lives) > 1 else 0
-    table = Table(title="A year of flights out of New York through the broker", show_header=False)
+    table = Table(
+        title="A year of flights out of New York through the broker",
+        caption=f"At most {OUTSTANDING_COUNT_MAX:,} events were published and not yet applied.",
+        show_header=False,
+    )
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
@@ -165,9 +170,9 @@ def _summary(lives: list[Progress]) -> Table:
     deliveries = last.applied + last.late + last.aggregated
     row("events", f"{last.total:,}", "scheduled, departed, arrived")
     row("published and confirmed", f"{last.total / seconds:,.0f}/s", "persistent, in batches")
-    row("deliveries applied", f"{deliveries / seconds:,.0f}/s", "three queues, SQLite included")
+    row("delivered and applied", f"{deliveries / seconds:,.0f}/s", "three queues, into SQLite")
     row("in all", f"{seconds:.1f} s", "without reading the data")
-    row("late departures", f"{last.late:,}", "routed by flight.*.*.departed.late")
+    row("late departures", f"{last.late:,}", "flight.*.*.departed.late")
     row("hourly batches", f"{sum(life.batches for life in lives):,}", "acknowledged together")
     if len(lives) > 1:
         row("confirmed before the kill", f"{first:,}", "what the parent knew of")
@@ -175,7 +180,7 @@ def _summary(lives: list[Progress]) -> Table:
     row(
         "delivered again",
         f"{sum(life.redelivered for life in lives):,}",
-        "marked as redelivered by the broker",
+        "marked as redelivered",
     )
     row(
         "left out as already applied",
@@ -188,8 +193,7 @@ def _summary(lives: list[Progress]) -> Table:
         "must be 0",
     )
     for name, value in last.latency_ms.items():
-        note = f"publish to SQLite commit, up to {OUTSTANDING_COUNT_MAX:,} outstanding"
-        row(f"latency {name}", f"{value:,.1f} ms", note)
+        row(f"latency {name}", f"{value:,.1f} ms", "publish to SQLite commit")
     return table
 
 
