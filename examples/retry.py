@@ -9,7 +9,7 @@ import wherry
 
 
 async def main() -> None:
-    clock = wherry.VirtualClock()
+    clock = wherry.VirtualClock(start=0)
     async with wherry.open(clock=clock) as broker:
         retry = wherry.Retry(attempts=3, first=10, factor=6, dead_letter="mails.failed")
         mails = await broker.declare_queue("mails", retry=retry)
