@@ -238,14 +238,32 @@ impl<T> Groups<T> {
         claimed: Range<Position>,
         items: impl IntoIterator<Item = (T, u32)>,
     ) -> usize {
-        let first = claimed.start;
-        let mut end = first;
-        for (position, (value, note)) in claimed.zip(items) {
-            let handle = self.claimed_slot(position);
+        let mut next = claimed.start;
+        self.fill_from(&mut next, claimed.end, items);
+        (next - claimed.start) as usize
+    }
+
+    /// `fill` that moves `next` on with each item, so that the caller knows how far it came if the items panic.
+    fn fill_from(
+        &mut self,
+        next: &mut Position,
+        end: Position,
+        items: impl IntoIterator<Item = (T, u32)>,
+    ) {
+        let mut items = items.into_iter();
+        let mut last: Option<Handle> = None;
+        while *next < end
+            && let Some((value, note)) = items.next()
+        {
+            // Consecutive positions have consecutive handles inside a segment; only a new segment is searched for.
+            let handle = match last.and_then(Handle::following) {
+                Some(handle) => handle,
+                None => self.claimed_slot(*next),
+            };
             self.fill_slot(handle, value, note);
-            end = position + 1;
+            *next += 1;
+            last = Some(handle);
         }
-        (end - first) as usize
     }
 
     /// Gives claimed positions back unused: they count as settled.
@@ -435,6 +453,11 @@ impl<T> Groups<T> {
 
     fn fill_slot(&mut self, handle: Handle, value: T, note: u32) {
         let slot = self.store.slot_mut(handle);
+        assert_eq!(
+            slot.state,
+            State::Claimed,
+            "only claimed positions are filled"
+        );
         slot.value = Some(value);
         slot.note = note;
         if slot.prev.is_some() {

@@ -222,14 +222,10 @@ impl<T> GroupClaim<'_, T> {
     /// Puts the messages and their notes on the positions, in order. Positions for which `items` has nothing are given up;
     /// items beyond the claim stay in the iterator.
     pub fn fill(mut self, items: impl IntoIterator<Item = (T, u32)>) {
-        let mut groups = self.queue.groups.lock();
-        let mut items = items.into_iter();
-        while self.next < self.end
-            && let Some(item) = items.next()
-        {
-            groups.fill(self.next..self.next + 1, [item]);
-            self.next += 1;
-        }
+        let Self {
+            queue, next, end, ..
+        } = &mut self;
+        queue.groups.lock().fill_from(next, *end, items);
     }
 }
 

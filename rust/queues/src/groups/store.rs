@@ -39,6 +39,11 @@ impl Handle {
         self.0 as u8
     }
 
+    /// The next slot of the same segment, if it has one more.
+    pub(super) fn following(self) -> Option<Self> {
+        (self.offset() != u8::MAX).then(|| Self(self.0 + 1))
+    }
+
     pub(super) fn is_some(self) -> bool {
         self != Self::NONE
     }
