@@ -197,7 +197,7 @@ fn a_callback_can_cancel_what_is_due_after_it() {
 #[test]
 fn a_panic_in_a_callback_loses_nothing_but_its_own_event() {
     let timer = Timer::new(0);
-    for event in 0..2000 {
+    for event in 0..200 {
         timer.schedule(5, event);
     }
     let mut fired = Vec::new();
@@ -209,12 +209,12 @@ fn a_panic_in_a_callback_loses_nothing_but_its_own_event() {
     }));
     assert!(result.is_err());
     assert_eq!(timer.next_deadline(), Some(5));
-    assert_eq!(timer.fire_due(5, |_, event| fired.push(event)), 1996);
+    assert_eq!(timer.fire_due(5, |_, event| fired.push(event)), 196);
     assert!(
         fired
             .iter()
             .copied()
-            .eq((0..2000).filter(|&event| event != 3))
+            .eq((0..200).filter(|&event| event != 3))
     );
 }
 
