@@ -384,6 +384,38 @@ pub(crate) fn commit(
     Ok(ticket)
 }
 
+/// Puts messages into one queue that does not journal them: nothing has to be known before they are visible, so the
+/// steps between fall away.
+fn push_transient(queue: &Arc<Queue>, drafts: &[Draft<'_>]) {
+    queue.counters.announce(drafts, false);
+    for draft in drafts {
+        let stored = Stored::from_message(Message::new(&draft.parts, draft.facts, 0));
+        let (level, position) = queue.ready.push(stored, &InQueue(queue, draft));
+        let deadline_ns = queue.deadline(&draft.facts);
+        if deadline_ns != 0 {
+            queue.watch_deadline(deadline_ns, Event::Expire { queue: queue.id(), level, position });
+        }
+    }
+    queue.after_publish(drafts.len());
+}
+
+/// Whether `push_transient` will do for these messages.
+fn is_transient(queue: &Queue, drafts: &[Draft<'_>]) -> bool {
+    let journaled = queue.is_durable() && drafts.iter().any(|d| d.facts.persistent);
+    !journaled && drafts.iter().all(|d| d.facts.due_ns == 0)
+}
+
+/// Publishes admitted messages to their queues.
+fn put(core: &Core, queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<Ticket, Error> {
+    if let [queue] = queues
+        && is_transient(queue, drafts)
+    {
+        push_transient(queue, drafts);
+        return Ok(Ticket::NONE);
+    }
+    commit(core, &[PublishRun { queues, drafts }], &[], &[], Class::Publish)
+}
+
 /// One run whose record is written and whose slots are not yet filled.
 struct Written<'a> {
     durable: usize,
@@ -569,16 +601,7 @@ pub(crate) fn publish_one(
         }
         let drafts = [draft];
         admit(queues, &drafts)?;
-        let ticket = commit(
-            exchange.core(),
-            &[PublishRun {
-                queues,
-                drafts: &drafts,
-            }],
-            &[],
-            &[],
-            Class::Publish,
-        )?;
+        let ticket = put(exchange.core(), queues, &drafts)?;
         exchange.count(1, 0);
         Ok(Published {
             ticket,
@@ -652,7 +675,7 @@ fn publish_run(
     drafts: &[Draft<'_>],
     mandatory: bool,
 ) -> Result<(Ticket, u32), Error> {
-    let put = |queues: &[Arc<Queue>], drafts: &[Draft<'_>]| {
+    let deliver = |queues: &[Arc<Queue>], drafts: &[Draft<'_>]| {
         if queues.is_empty() {
             if mandatory {
                 return Err(unroutable(exchange, drafts[0].parts.routing_key));
@@ -661,23 +684,17 @@ fn publish_run(
             return Ok((Ticket::NONE, 0));
         }
         admit(queues, drafts)?;
-        let ticket = commit(
-            exchange.core(),
-            &[PublishRun { queues, drafts }],
-            &[],
-            &[],
-            Class::Publish,
-        )?;
+        let ticket = put(exchange.core(), queues, drafts)?;
         exchange.count(drafts.len() as u64, 0);
         Ok((ticket, (queues.len() * drafts.len()) as u32))
     };
     if let [draft] = drafts {
-        return with_route(exchange, *draft, |queues, draft| put(queues, &[draft]))?;
+        return with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))?;
     }
     exchange
         .cache()
         .with(exchange, drafts[0].parts.routing_key, None, |queues| {
-            put(queues, drafts)
+            deliver(queues, drafts)
         })?
 }
 

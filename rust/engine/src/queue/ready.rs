@@ -118,6 +118,18 @@ impl Ready {
         }
     }
 
+    /// Puts one message at the end of its level and says where: a claim and its filling in one.
+    pub(crate) fn push(&self, message: Stored, placed: &impl Placed) -> (u8, u64) {
+        match self {
+            Ready::Fifo(fifo) => (0, fifo.push(message, 0)),
+            Ready::Priority(lanes) => {
+                let level = placed.level();
+                (level, lanes.push(level, message, 0))
+            }
+            Ready::Groups(groups) => (0, groups.push(placed.group(), message, 0)),
+        }
+    }
+
     pub(crate) fn take(&self, max: usize, buffer: &mut TakeBuffer, mut f: impl FnMut(Token)) {
         match self {
             Ready::Fifo(fifo) => {
