@@ -9,8 +9,8 @@ use std::time::Instant;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::Table;
 use wherry_engine::{
-    Broker, BrokerOptions, ConsumerOptions, Delivery, Error, ExchangeKind, ExchangeOptions, NewMessage, Outcome, Queue,
-    QueueOptions, Ticket, VirtualHost,
+    Broker, BrokerOptions, ConsumerOptions, Delivery, Error, ExchangeKind, ExchangeOptions,
+    NewMessage, Outcome, Queue, QueueOptions, Ticket, VirtualHost,
 };
 
 fn report(name: &str, messages: usize, mut round: impl FnMut()) {
@@ -26,16 +26,24 @@ fn report(name: &str, messages: usize, mut round: impl FnMut()) {
 }
 
 fn host(path: Option<std::path::PathBuf>) -> (Arc<Broker>, Arc<VirtualHost>) {
-    let broker = Broker::open(BrokerOptions { path, ..Default::default() }).expect("open");
+    let broker = Broker::open(BrokerOptions {
+        path,
+        ..Default::default()
+    })
+    .expect("open");
     let host = broker.virtual_host("/").expect("/");
     (broker, host)
 }
 
 fn bound_queue(host: &Arc<VirtualHost>, options: QueueOptions) -> Arc<Queue> {
-    let exchange = ExchangeOptions { kind: ExchangeKind::Topic, ..Default::default() };
+    let exchange = ExchangeOptions {
+        kind: ExchangeKind::Topic,
+        ..Default::default()
+    };
     host.declare_exchange("topic", exchange).expect("exchange");
     let (queue, _) = host.declare_queue("q", options).expect("queue");
-    host.bind_queue("q", "topic", "order.*.placed", Table::default()).expect("bind");
+    host.bind_queue("q", "topic", "order.*.placed", Table::default())
+        .expect("bind");
     queue
 }
 
@@ -43,7 +51,9 @@ fn in_memory(messages: usize) {
     let (_broker, host) = host(None);
     let queue = bound_queue(&host, QueueOptions::default());
     let exchange = host.exchange("topic").expect("exchange");
-    let consumer = queue.consume(ConsumerOptions::default(), None).expect("consumer");
+    let consumer = queue
+        .consume(ConsumerOptions::default(), None)
+        .expect("consumer");
     let body = [7u8; 100];
     let message = NewMessage::new("order.eu.placed", &body);
     let mut out: Vec<Delivery> = Vec::with_capacity(128);
@@ -52,7 +62,9 @@ fn in_memory(messages: usize) {
         for _ in 0..messages {
             exchange.publish(&message).expect("publish");
             consumer.take(1, &mut out);
-            consumer.settle(out[0].tag, false, Outcome::Ack).expect("ack");
+            consumer
+                .settle(out[0].tag, false, Outcome::Ack)
+                .expect("ack");
             out.clear();
         }
     });
@@ -61,45 +73,71 @@ fn in_memory(messages: usize) {
         for _ in 0..messages / 100 {
             exchange.publish_batch(&batch).expect("publish");
             consumer.take(100, &mut out);
-            consumer.settle(out[99].tag, true, Outcome::Ack).expect("ack");
+            consumer
+                .settle(out[99].tag, true, Outcome::Ack)
+                .expect("ack");
             out.clear();
         }
     });
-    report("memory: publish all, then take and ack all", messages, || {
-        for _ in 0..messages {
-            exchange.publish(&message).expect("publish");
-        }
-        while consumer.take(100, &mut out) > 0 {
-            consumer.settle(0, true, Outcome::Ack).expect("ack");
-            out.clear();
-        }
-    });
+    report(
+        "memory: publish all, then take and ack all",
+        messages,
+        || {
+            for _ in 0..messages {
+                exchange.publish(&message).expect("publish");
+            }
+            while consumer.take(100, &mut out) > 0 {
+                consumer.settle(0, true, Outcome::Ack).expect("ack");
+                out.clear();
+            }
+        },
+    );
 }
 
 fn groups(messages: usize, keys: usize) {
     let (_broker, host) = host(None);
-    let queue = bound_queue(&host, QueueOptions { group_by: Some("message-id".into()), ..Default::default() });
+    let queue = bound_queue(
+        &host,
+        QueueOptions {
+            group_by: Some("message-id".into()),
+            ..Default::default()
+        },
+    );
     let exchange = host.exchange("topic").expect("exchange");
-    let consumer = queue.consume(ConsumerOptions::default(), None).expect("consumer");
+    let consumer = queue
+        .consume(ConsumerOptions::default(), None)
+        .expect("consumer");
     let body = [7u8; 100];
     let properties: Vec<Vec<u8>> = (0..keys)
         .map(|k| {
             let id = k.to_string().into_bytes();
-            Properties { message_id: Some(id), ..Default::default() }.encode().expect("properties")
+            Properties {
+                message_id: Some(id),
+                ..Default::default()
+            }
+            .encode()
+            .expect("properties")
         })
         .collect();
     let mut out: Vec<Delivery> = Vec::with_capacity(128);
-    report(&format!("memory: groups, {keys} keys, all published, then drained"), messages, || {
-        for n in 0..messages {
-            let key = n.wrapping_mul(0x9e37_79b9) % keys;
-            let message = NewMessage { properties: &properties[key], ..NewMessage::new("order.eu.placed", &body) };
-            exchange.publish(&message).expect("publish");
-        }
-        while consumer.take(100, &mut out) > 0 {
-            consumer.settle(0, true, Outcome::Ack).expect("ack");
-            out.clear();
-        }
-    });
+    report(
+        &format!("memory: groups, {keys} keys, all published, then drained"),
+        messages,
+        || {
+            for n in 0..messages {
+                let key = n.wrapping_mul(0x9e37_79b9) % keys;
+                let message = NewMessage {
+                    properties: &properties[key],
+                    ..NewMessage::new("order.eu.placed", &body)
+                };
+                exchange.publish(&message).expect("publish");
+            }
+            while consumer.take(100, &mut out) > 0 {
+                consumer.settle(0, true, Outcome::Ack).expect("ack");
+                out.clear();
+            }
+        },
+    );
 }
 
 fn durable(messages: usize, outstanding: usize) {
@@ -107,45 +145,64 @@ fn durable(messages: usize, outstanding: usize) {
     let (broker, host) = host(Some(directory.clone()));
     let queue = bound_queue(&host, QueueOptions::default());
     let exchange = host.exchange("topic").expect("exchange");
-    let consumer = queue.consume(ConsumerOptions::default(), None).expect("consumer");
+    let consumer = queue
+        .consume(ConsumerOptions::default(), None)
+        .expect("consumer");
     let body = [7u8; 100];
     let message = NewMessage::new("order.eu.placed", &body);
     let mut out: Vec<Delivery> = Vec::with_capacity(128);
-    report(&format!("durable: {outstanding} outstanding, taken and acked"), messages, || {
-        let mut tickets: std::collections::VecDeque<Ticket> = Default::default();
-        for _ in 0..messages {
-            if tickets.len() >= outstanding {
-                broker.wait_durable(tickets.pop_front().expect("ticket"), None).expect("journal");
-            }
-            let published = loop {
-                match exchange.publish(&message) {
-                    Err(Error::Busy) => {
-                        broker.wait_space(None);
-                    }
-                    other => break other.expect("publish"),
+    report(
+        &format!("durable: {outstanding} outstanding, taken and acked"),
+        messages,
+        || {
+            let mut tickets: std::collections::VecDeque<Ticket> = Default::default();
+            for _ in 0..messages {
+                if tickets.len() >= outstanding {
+                    broker
+                        .wait_durable(tickets.pop_front().expect("ticket"), None)
+                        .expect("journal");
                 }
-            };
-            tickets.push_back(published.ticket);
-            if consumer.take(1, &mut out) > 0 {
-                consumer.settle(out[0].tag, false, Outcome::Ack).expect("ack");
-                out.clear();
+                let published = loop {
+                    match exchange.publish(&message) {
+                        Err(Error::Busy) => {
+                            broker.wait_space(None);
+                        }
+                        other => break other.expect("publish"),
+                    }
+                };
+                tickets.push_back(published.ticket);
+                if consumer.take(1, &mut out) > 0 {
+                    consumer
+                        .settle(out[0].tag, false, Outcome::Ack)
+                        .expect("ack");
+                    out.clear();
+                }
             }
-        }
-        broker.wait_durable(broker.barrier().expect("barrier"), None).expect("journal");
-    });
+            broker
+                .wait_durable(broker.barrier().expect("barrier"), None)
+                .expect("journal");
+        },
+    );
     println!("  {:?}", broker.statistics().journal);
     broker.close().expect("close");
     std::fs::remove_dir_all(directory).expect("remove");
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let messages = arguments
         .iter()
         .position(|a| a == "--messages")
         .and_then(|at| arguments.get(at + 1)?.parse().ok())
         .unwrap_or(1_000_000);
-    let filter = arguments.first().filter(|a| !a.starts_with("--")).cloned().unwrap_or_default();
+    let filter = arguments
+        .first()
+        .filter(|a| !a.starts_with("--"))
+        .cloned()
+        .unwrap_or_default();
     if "memory".contains(&filter) {
         in_memory(messages);
     }
@@ -155,7 +212,10 @@ fn main() {
     }
     if "durable".contains(&filter) {
         for outstanding in [1, 64, 1000] {
-            durable(messages.min(if outstanding == 1 { 5_000 } else { 200_000 }), outstanding);
+            durable(
+                messages.min(if outstanding == 1 { 5_000 } else { 200_000 }),
+                outstanding,
+            );
         }
     }
 }

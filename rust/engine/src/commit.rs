@@ -393,7 +393,14 @@ fn push_transient(queue: &Arc<Queue>, drafts: &[Draft<'_>]) {
         let (level, position) = queue.ready.push(stored, &InQueue(queue, draft));
         let deadline_ns = queue.deadline(&draft.facts);
         if deadline_ns != 0 {
-            queue.watch_deadline(deadline_ns, Event::Expire { queue: queue.id(), level, position });
+            queue.watch_deadline(
+                deadline_ns,
+                Event::Expire {
+                    queue: queue.id(),
+                    level,
+                    position,
+                },
+            );
         }
     }
     queue.after_publish(drafts.len());
@@ -413,7 +420,13 @@ fn put(core: &Core, queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<Ticke
         push_transient(queue, drafts);
         return Ok(Ticket::NONE);
     }
-    commit(core, &[PublishRun { queues, drafts }], &[], &[], Class::Publish)
+    commit(
+        core,
+        &[PublishRun { queues, drafts }],
+        &[],
+        &[],
+        Class::Publish,
+    )
 }
 
 /// One run whose record is written and whose slots are not yet filled.
