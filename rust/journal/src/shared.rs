@@ -1,9 +1,9 @@
 //! What callers' threads and the committer share: the stage, the table, the flags, and who waits for what.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex as WaitMutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 
 use crate::address::{Address, SegmentNumber, Ticket};
 use crate::bell::Bell;
@@ -56,7 +56,9 @@ pub(crate) struct Shared {
     /// All before it is confirmed. Moved by the committer.
     durable: AtomicU64,
     waiters: AtomicU32,
-    waiting: Mutex<()>,
+    /// std's, not parking_lot's: there, those who are woken together take the lock one after the other, each woken by the one
+    /// before.
+    waiting: WaitMutex<()>,
     durable_moved: Condvar,
     space_made: Condvar,
 }
@@ -89,7 +91,7 @@ impl Shared {
             counters: Counters::default(),
             durable: AtomicU64::new(start),
             waiters: AtomicU32::new(0),
-            waiting: Mutex::new(()),
+            waiting: WaitMutex::new(()),
             durable_moved: Condvar::new(),
             space_made: Condvar::new(),
         }
@@ -148,7 +150,7 @@ impl Shared {
         // Pairs with the fence in `wait_durable`: either we see the waiter or it sees the watermark.
         fence(Ordering::SeqCst);
         if self.waiters.load(Ordering::Relaxed) != 0 {
-            drop(self.waiting.lock());
+            drop(self.wait_lock());
             self.durable_moved.notify_all();
         }
         if let Some(observer) = &*self.observer.read() {
@@ -168,7 +170,7 @@ impl Shared {
         self.waiters.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `confirm`.
         fence(Ordering::SeqCst);
-        let mut guard = self.waiting.lock();
+        let mut guard = self.wait_lock();
         let answer = loop {
             if self.durable() >= ticket {
                 break Ok(true);
@@ -179,16 +181,8 @@ impl Shared {
             if self.flag(CLOSED) {
                 break Ok(false);
             }
-            let late = match deadline {
-                Some(deadline) => self
-                    .durable_moved
-                    .wait_until(&mut guard, deadline)
-                    .timed_out(),
-                None => {
-                    self.durable_moved.wait(&mut guard);
-                    false
-                }
-            };
+            let late;
+            (guard, late) = wait_until(&self.durable_moved, guard, deadline);
             if late {
                 break Ok(self.durable() >= ticket);
             }
@@ -201,7 +195,7 @@ impl Shared {
     /// Tells those who were refused that there may be room now.
     pub(crate) fn announce_space(&self) {
         if self.stage.take_starved() {
-            drop(self.waiting.lock());
+            drop(self.wait_lock());
             self.space_made.notify_all();
             if let Some(observer) = self.observer() {
                 observer.space();
@@ -211,7 +205,7 @@ impl Shared {
 
     pub(crate) fn wait_space(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut guard = self.waiting.lock();
+        let mut guard = self.wait_lock();
         loop {
             if self.flag(POISONED | CLOSING | CLOSED) {
                 return false;
@@ -219,22 +213,22 @@ impl Shared {
             if !self.stage.starved() {
                 return true;
             }
-            let late = match deadline {
-                Some(deadline) => self.space_made.wait_until(&mut guard, deadline).timed_out(),
-                None => {
-                    self.space_made.wait(&mut guard);
-                    false
-                }
-            };
+            let late;
+            (guard, late) = wait_until(&self.space_made, guard, deadline);
             if late {
                 return !self.stage.starved();
             }
         }
     }
 
+    fn wait_lock(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could leave broken.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Wakes everybody to look at the flags.
     pub(crate) fn wake_all(&self) {
-        drop(self.waiting.lock());
+        drop(self.wait_lock());
         self.durable_moved.notify_all();
         self.space_made.notify_all();
     }
@@ -260,5 +254,28 @@ impl Shared {
             poisoned: self.poisoned().cloned(),
             durability: self.options.durability,
         }
+    }
+}
+
+/// Waits on a condition once; true if the time is over.
+fn wait_until<'a>(
+    condition: &Condvar,
+    guard: MutexGuard<'a, ()>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'a, ()>, bool) {
+    match deadline {
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let (guard, outcome) = condition
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            (guard, outcome.timed_out())
+        }
+        None => (
+            condition
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner),
+            false,
+        ),
     }
 }
