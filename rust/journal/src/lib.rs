@@ -23,6 +23,14 @@
 //! journal.close().unwrap();
 //! ```
 
+#![cfg_attr(
+    wherry_loom,
+    allow(
+        dead_code,
+        reason = "only the protocols are built for the model checker"
+    )
+)]
+
 mod format;
 mod stage;
 mod staging;

@@ -34,7 +34,10 @@ pub(crate) enum Room {
 }
 
 /// Bytes at the end of a segment that only internal records may use; the seal needs the last 16 of them.
+#[cfg(not(wherry_loom))]
 pub(crate) const SEGMENT_RESERVE_BYTES: u32 = 512;
+#[cfg(wherry_loom)]
+pub(crate) const SEGMENT_RESERVE_BYTES: u32 = 16;
 
 /// Segment sizes that make sense: a page for the header, room for the reserve and for something useful.
 pub(crate) const SEGMENT_BYTES_MIN: u32 = 2 * FILE_ALIGN as u32;
