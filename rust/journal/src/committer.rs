@@ -128,7 +128,11 @@ impl Committer {
         self.shared.bell.wait(timeout, || {
             let word = self.active.offset + RECORD_HEADER_BYTES <= self.active.header.capacity
                 && Stage::completed(&self.active.staging, self.active.offset).is_some();
-            word || self.shared.attention.load(Ordering::Relaxed) || self.shared.flag(CLOSING)
+            // Closing waits for those who are still filling a reservation: they ring.
+            let close = || {
+                self.shared.flag(CLOSING) && self.shared.stage.end() == self.shared.stage.written()
+            };
+            word || self.shared.attention.load(Ordering::Relaxed) || close()
         });
     }
 
@@ -289,9 +293,10 @@ impl Committer {
 
     /// What is due between commits; true if there is more of it.
     fn keep_house(&mut self) -> Result<bool, Poisoned> {
-        let attention = self.shared.attention.swap(false, Ordering::AcqRel);
+        let mut attention = self.shared.attention.swap(false, Ordering::AcqRel);
         if !self.leaving.is_empty() || !self.shared.retirements.lock().is_empty() {
-            self.retire()?;
+            // The next one may be due as well.
+            attention |= self.retire()?;
         }
         let more = self.prepare()?;
         if attention || self.asked.1 != self.active.header.number {
@@ -373,13 +378,15 @@ impl Committer {
             }
             // Those who wait for space must hear that it will not come soon.
             shared.announce_space();
-            self.ask_for_evacuation();
         }
+        // Again at each attempt: what is live may have become less.
+        self.ask_for_evacuation();
         false
     }
 
-    /// Lets go of retired segments whose retirement is on stable storage, the oldest first.
-    fn retire(&mut self) -> Result<(), Poisoned> {
+    /// Lets go of retired segments whose retirement is on stable storage, the oldest first; true if there were any.
+    fn retire(&mut self) -> Result<bool, Poisoned> {
+        let before = self.shared.table.oldest();
         let shared = Arc::clone(&self.shared);
         loop {
             let Some(&(number, ticket)) = shared.retirements.lock().front() else {
@@ -419,7 +426,7 @@ impl Committer {
             .counters
             .free_files
             .store(self.files.free_files(), Ordering::Relaxed);
-        Ok(())
+        Ok(shared.table.oldest() != before)
     }
 
     /// Tells the observer, once for each segment written, that the oldest one should be freed.

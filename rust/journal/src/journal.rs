@@ -103,11 +103,15 @@ impl Journal {
     }
 
     /// Takes room for records with these payload sizes, in one piece and in order. Never waits.
+    ///
+    /// # Panics
+    /// If there are no sizes.
     pub fn reserve<'a>(
         &'a self,
         payload_bytes: &'a [usize],
         class: Class,
     ) -> Result<Reservation<'a>, AppendError> {
+        assert!(!payload_bytes.is_empty(), "a reservation for no records");
         let bytes_max = u64::from(self.shared.options.record_bytes_max);
         let mut bytes: u64 = 0;
         for &payload in payload_bytes {
@@ -151,12 +155,6 @@ impl Journal {
         // Relaxed: the flags' meanings are fetched again with Acquire when one is set.
         if shared.flags.load(Ordering::Relaxed) != 0 {
             self.admit(room)?;
-        }
-        if bytes == 0 {
-            return Err(AppendError::TooLarge {
-                bytes: 0,
-                bytes_max: 0,
-            });
         }
         if let Ok(claim) = shared.stage.claim(bytes, room) {
             return Ok(claim);

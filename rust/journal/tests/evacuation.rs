@@ -242,6 +242,29 @@ fn an_unfinished_reservation_leaves_nothing_and_stops_nobody() {
     assert_eq!(replayed, expected);
 }
 
+#[test]
+fn closing_waits_for_open_reservations() {
+    let disk = MemoryDisk::new();
+    let (journal, _) = open_journal(&disk, tiny(), Sabotage::default()).unwrap();
+    let sizes = [5];
+    let mut reservation = journal.reserve(&sizes, Class::Publish).unwrap();
+    std::thread::scope(|scope| {
+        let closing = scope.spawn(|| journal.close());
+        while journal.append(1, b"late", Class::Settle) != Err(AppendError::Closed) {
+            std::thread::yield_now();
+        }
+        reservation.next(3).1.copy_from_slice(b"heard");
+        reservation.finish();
+        closing.join().unwrap().unwrap();
+    });
+    let (replayed, report) = recovered(&disk, Sabotage::default()).unwrap();
+    assert!(report.closed);
+    assert_eq!(
+        (replayed[0].kind, &replayed[0].payload[..]),
+        (3, &b"heard"[..])
+    );
+}
+
 /// On real files, so that mappings are real: readers follow a writer that frees everything more than a few segments back.
 #[test]
 fn readers_never_see_a_file_used_again() {

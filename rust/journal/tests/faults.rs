@@ -272,6 +272,38 @@ fn a_full_disk_refuses_publishers_only_and_recovers_by_itself() {
 }
 
 #[test]
+fn what_dies_while_the_disk_is_full_is_noticed() {
+    let disk = MemoryDisk::new();
+    disk.set_capacity_bytes(Some(5 * 8192));
+    let (journal, _) = open_journal(&disk, tiny(), Sabotage::default()).unwrap();
+    let heard = Arc::new(Heard::default());
+    let mut live = Vec::new();
+    let error = loop {
+        match journal.append(1, &[7; 200], Class::Publish) {
+            Ok((at, _)) => {
+                journal.retain(at, 400);
+                live.push(at);
+            }
+            Err(AppendError::Busy) => assert!(journal.wait_space(Some(PATIENCE))),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, AppendError::DiskFull);
+    journal.set_observer(Arc::clone(&heard) as _);
+    assert_eq!(journal.evacuation(), None, "all of it is live");
+    // The first two segments die: each is asked for in its turn, though nothing else happens.
+    for at in live.iter().filter(|at| **at >> 32 <= 2) {
+        journal.release(*at, 400);
+    }
+    for segment in 1..=2 {
+        heard.wait("evacuation", |state| state.wants_evacuation >= segment);
+        assert_eq!(journal.evacuation(), Some(segment as u32));
+        journal.retire(segment as u32).unwrap();
+    }
+    journal.close().unwrap();
+}
+
+#[test]
 fn a_record_too_large_for_the_disk_is_refused_and_others_are_not() {
     let disk = MemoryDisk::new();
     disk.set_capacity_bytes(Some(10 * 8192));
