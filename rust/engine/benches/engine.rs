@@ -188,6 +188,98 @@ fn durable(messages: usize, outstanding: usize) {
     std::fs::remove_dir_all(directory).expect("remove");
 }
 
+/// Resident memory of this process, from the kernel's own count.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages
+        .split(' ')
+        .nth(1)
+        .and_then(|n| n.parse::<usize>().ok())
+        .unwrap_or(0)
+        * 4096
+}
+
+fn memory_of(name: &str, count: usize, each: &str, make: impl FnOnce() -> Box<dyn std::any::Any>) {
+    let before = resident_bytes();
+    let kept = make();
+    let bytes = resident_bytes().saturating_sub(before);
+    println!(
+        "{name:<52} {:>9.1} bytes {each}",
+        bytes as f64 / count as f64
+    );
+    drop(kept);
+}
+
+fn sizes() {
+    let queues = 100_000;
+    memory_of("idle queues", queues, "a queue", || {
+        let (broker, host) = host(None);
+        for n in 0..queues {
+            host.declare_queue(&format!("mailbox.{n}"), QueueOptions::default())
+                .expect("queue");
+        }
+        Box::new((broker, host))
+    });
+    memory_of("queues that were used once", queues, "a queue", || {
+        let (broker, host) = host(None);
+        let exchange = host.exchange("").expect("exchange");
+        for n in 0..queues {
+            let name = format!("mailbox.{n}");
+            let (queue, _) = host
+                .declare_queue(&name, QueueOptions::default())
+                .expect("queue");
+            exchange
+                .publish(&NewMessage::new(&name, b"hello"))
+                .expect("publish");
+            let consumer = queue
+                .consume(ConsumerOptions::default(), None)
+                .expect("consumer");
+            let mut out = Vec::new();
+            consumer.take(1, &mut out);
+            consumer.settle(0, true, Outcome::Ack).expect("ack");
+        }
+        Box::new((broker, host))
+    });
+    let messages = 2_000_000;
+    memory_of(
+        "waiting messages of 100 bytes, in memory",
+        messages,
+        "a message",
+        || {
+            let (broker, host) = host(None);
+            host.declare_queue("q", QueueOptions::default())
+                .expect("queue");
+            let exchange = host.exchange("").expect("exchange");
+            for _ in 0..messages {
+                exchange
+                    .publish(&NewMessage::new("q", &[7; 100]))
+                    .expect("publish");
+            }
+            Box::new((broker, host))
+        },
+    );
+    let directory = std::env::temp_dir().join(format!("wherry-bench-{}", std::process::id()));
+    let path = directory.clone();
+    memory_of(
+        "waiting messages of 100 bytes, durable",
+        messages,
+        "a message",
+        move || {
+            let (broker, host) = host(Some(path));
+            host.declare_queue("q", QueueOptions::default())
+                .expect("queue");
+            let exchange = host.exchange("").expect("exchange");
+            for _ in 0..messages {
+                while let Err(Error::Busy) = exchange.publish(&NewMessage::new("q", &[7; 100])) {
+                    broker.wait_space(None);
+                }
+            }
+            Box::new((broker, host))
+        },
+    );
+    std::fs::remove_dir_all(directory).expect("remove");
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
@@ -209,6 +301,9 @@ fn main() {
     if "groups".contains(&filter) {
         groups(messages, 1000);
         groups(messages, 1_000_000);
+    }
+    if "sizes".contains(&filter) {
+        sizes();
     }
     if "durable".contains(&filter) {
         for outstanding in [1, 64, 1000] {

@@ -84,7 +84,7 @@ impl Copier<'_> {
                 let Place {
                     level, position, ..
                 } = target.place;
-                let schedule = queue.schedule().lock();
+                let schedule = queue.schedule();
                 if entry.facts.due_ns != 0 {
                     let (_, waiting) = schedule.get(position)?;
                     let here = matches!(waiting, Waiting::Delayed(stored) if stored.at() == at);
@@ -127,7 +127,7 @@ impl Copier<'_> {
         let Place {
             level, position, ..
         } = live.target.place;
-        let schedule = live.queue.schedule().lock();
+        let schedule = live.queue.schedule();
         if delayed {
             return schedule
                 .get(position)

@@ -228,6 +228,9 @@ impl Consumer {
         if room == 0 {
             return 0;
         }
+        if self.options.hidden && self.queue.options().expires.is_some() {
+            self.queue.touch(); // a `get` keeps an expiring queue alive
+        }
         let restricted = self.queue.consumers.is_restricted();
         if restricted && !self.queue.consumers.may_take(self) {
             return 0;
@@ -524,6 +527,7 @@ impl Consumer {
         self.queue.core.forget_consumer(self.id);
         let left = self.queue.consumers.remove(self);
         self.queue.touch();
+        self.queue.ready.trim();
         if n > 0 || registered {
             self.queue.wake(n.max(1));
         }

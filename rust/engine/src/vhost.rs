@@ -4,6 +4,7 @@
 //! so that a change the journal refuses is not made. Readers (publishing, routing) never take that lock.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -31,6 +32,41 @@ pub(crate) const PREDECLARED: [(&str, ExchangeKind); 5] = [
     ("amq.match", ExchangeKind::Headers),
 ];
 
+/// Queues by their own names: a table of pointers, since there may be millions.
+#[derive(Default)]
+struct QueuesByName {
+    table: hashbrown::HashTable<Arc<Queue>>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl QueuesByName {
+    fn get(&self, name: &str) -> Option<&Arc<Queue>> {
+        self.table
+            .find(self.hasher.hash_one(name), |queue| queue.name() == name)
+    }
+
+    fn insert(&mut self, queue: Arc<Queue>) {
+        let hash = self.hasher.hash_one(queue.name());
+        let hasher = &self.hasher;
+        self.table
+            .insert_unique(hash, queue, |queue| hasher.hash_one(queue.name()));
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Ok(entry) = self
+            .table
+            .find_entry(self.hasher.hash_one(name), |queue| queue.name() == name)
+        {
+            entry.remove();
+        }
+        if self.table.len() < self.table.capacity() / 4 {
+            let hasher = &self.hasher;
+            self.table
+                .shrink_to_fit(|queue| hasher.hash_one(queue.name()));
+        }
+    }
+}
+
 /// A name space of exchanges and queues.
 pub struct VirtualHost {
     id: u32,
@@ -38,7 +74,7 @@ pub struct VirtualHost {
     core: Arc<Core>,
     pub(crate) generation: Arc<Generation>,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
-    queues: RwLock<HashMap<Box<str>, Arc<Queue>>>,
+    queues: RwLock<QueuesByName>,
 }
 
 fn inequivalent(
@@ -121,9 +157,7 @@ impl VirtualHost {
     }
 
     pub(crate) fn add_queue(&self, queue: &Arc<Queue>) {
-        self.queues
-            .write()
-            .insert(queue.name().into(), queue.clone());
+        self.queues.write().insert(queue.clone());
         self.generation.bump();
     }
 
@@ -169,7 +203,7 @@ impl VirtualHost {
 
     /// All queues.
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        self.queues.read().values().cloned().collect()
+        self.queues.read().table.iter().cloned().collect()
     }
 
     /// Begins a transaction.
@@ -606,7 +640,7 @@ impl VirtualHost {
     /// The broker closes: nobody may find anything here any more.
     pub(crate) fn clear(&self) {
         self.exchanges.write().clear();
-        self.queues.write().clear();
+        self.queues.write().table.clear();
         self.generation.bump();
     }
 }

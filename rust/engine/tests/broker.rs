@@ -613,6 +613,30 @@ fn length_limits_drop_the_head_or_refuse() {
 }
 
 #[test]
+fn a_full_priority_queue_spares_what_is_urgent() {
+    let w = world();
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            max_priority: Some(5),
+            max_length: Some(2),
+            ..Default::default()
+        },
+    );
+    for (body, priority) in [("urgent", 5), ("later", 1), ("soon", 3), ("never", 0)] {
+        w.publish_with(
+            "q",
+            body,
+            &Properties {
+                priority: Some(priority),
+                ..Default::default()
+            },
+        );
+    }
+    assert_eq!(drain(&q), ["urgent", "soon"]);
+}
+
+#[test]
 fn a_dead_letter_cycle_without_rejection_ends() {
     let w = world();
     let to = |name: &str| QueueOptions {

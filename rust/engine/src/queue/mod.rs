@@ -12,7 +12,7 @@ pub(crate) mod waiters;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use wherry_queues::groups::SharedGroups;
 use wherry_queues::{Fifo, PriorityFifo};
 
@@ -45,7 +45,8 @@ pub struct Queue {
     pub(crate) counters: Counters,
     pub(crate) waiters: Waiters,
     pub(crate) consumers: Consumers,
-    schedule: Mutex<Schedule>,
+    /// Boxed, since most queues never delay anything and a million idle ones should be small.
+    schedule: Mutex<Option<Box<Schedule>>>,
     next_schedule_id: AtomicU64,
     /// Positions below this may have been handed out before a crash, by level for priority queues collapsed into one
     /// (positions of a level never exceed it either). Only grows; Relaxed: a hint.
@@ -316,8 +317,10 @@ impl Queue {
         &self.ceiling
     }
 
-    pub(crate) fn schedule(&self) -> &Mutex<Schedule> {
-        &self.schedule
+    pub(crate) fn schedule(&self) -> MappedMutexGuard<'_, Schedule> {
+        MutexGuard::map(self.schedule.lock(), |schedule| {
+            &mut **schedule.get_or_insert_default()
+        })
     }
 
     /// Tells up to `n` waiting consumers that there is something.
@@ -370,6 +373,7 @@ impl Queue {
         let schedule = self.schedule.lock();
         schedule
             .iter()
+            .flat_map(|schedule| schedule.iter())
             .filter_map(|(due_ns, id, waiting)| {
                 let message = waiting.stored().message(journal.as_deref()).ok()?;
                 Some(ScheduledMessage {
@@ -390,7 +394,7 @@ impl Queue {
             &self.counters.output,
             &self.counters.done,
         );
-        let scheduled = self.schedule.lock().len() as u64;
+        let scheduled = self.schedule.lock().as_ref().map_or(0, |s| s.len()) as u64;
         let mut oldest_published_ns = None;
         let journal = self.core.storage().map(|s| s.journal().clone());
         self.ready.browse(1, |_, _, _, stored| {

@@ -231,6 +231,44 @@ impl Ready {
         }
     }
 
+    /// Gives the memory of an empty structure back. Message groups do so by themselves.
+    pub(crate) fn trim(&self) {
+        match self {
+            Ready::Fifo(fifo) => fifo.trim(),
+            Ready::Priority(lanes) => lanes.trim(),
+            Ready::Groups(_) => {}
+        }
+    }
+
+    /// Takes out the message that a full queue can spare best: the oldest, in a priority queue of the lowest level.
+    pub(crate) fn take_least(&self, buffer: &mut TakeBuffer) -> Option<(u8, u64, Stored)> {
+        if let Ready::Priority(lanes) = self {
+            for level in 0..=u8::MAX {
+                if usize::from(level) >= lanes.levels() {
+                    return None;
+                }
+                if lanes.level_len(level) == 0 {
+                    continue;
+                }
+                let mut oldest = None;
+                lanes.browse(level, 0, 1, |level, position, _, _| {
+                    oldest = Some((level, position))
+                });
+                if let Some((level, position)) = oldest
+                    && let Some((stored, _)) = lanes.remove(level, position)
+                {
+                    return Some((level, position, stored));
+                }
+            }
+            return None;
+        }
+        let mut head = None;
+        self.take(1, buffer, |token| head = Some(token));
+        let token = head?;
+        let (level, position) = (token.level(), token.position());
+        Some((level, position, self.settle(token)))
+    }
+
     /// Whether a `take` would find something.
     pub(crate) fn has_ready(&self) -> bool {
         match self {

@@ -105,9 +105,7 @@ impl Queue {
 
     /// (published with a delay) → scheduled
     pub(crate) fn schedule_delayed(&self, id: u64, due_ns: u64, stored: Stored) {
-        self.schedule()
-            .lock()
-            .insert(id, due_ns, Waiting::Delayed(stored));
+        self.schedule().insert(id, due_ns, Waiting::Delayed(stored));
         self.core
             .timer
             .schedule(due_ns, Event::Due { queue: self.id() });
@@ -116,18 +114,15 @@ impl Queue {
     /// scheduled → ready, for everything that is due.
     pub(crate) fn activate_due(&self, now_ns: u64) {
         loop {
-            let Some((due_ns, id, waiting)) = self.schedule().lock().pop_due(now_ns) else {
+            let Some((due_ns, id, waiting)) = self.schedule().pop_due(now_ns) else {
                 return;
             };
             match waiting {
                 Waiting::Delayed(stored) => {
                     if let Err(stored) = self.activate(id, stored) {
                         let again = now_ns + BURY_AGAIN_NS;
-                        self.schedule().lock().insert(
-                            id,
-                            again.max(due_ns),
-                            Waiting::Delayed(stored),
-                        );
+                        self.schedule()
+                            .insert(id, again.max(due_ns), Waiting::Delayed(stored));
                         self.core
                             .timer
                             .schedule(again, Event::Due { queue: self.id() });
@@ -391,7 +386,7 @@ impl Queue {
     /// leased → scheduled
     pub(crate) fn put_off(&self, token: Token, note: Note, body_bytes: u64, due_ns: u64) {
         let id = self.new_schedule_ids(1);
-        self.schedule().lock().insert(
+        self.schedule().insert(
             id,
             due_ns,
             Waiting::Retry {
@@ -446,7 +441,7 @@ impl Queue {
         self.wake_group();
     }
 
-    /// ready → settled: the oldest make room.
+    /// ready → settled: the oldest make room, in a priority queue those of the lowest level.
     fn drop_head(&self) {
         let options = self.options();
         let mut buffer = TakeBuffer::default();
@@ -457,17 +452,12 @@ impl Queue {
                 .max_length_bytes
                 .is_some_and(|max| self.counters.ready_bytes() > max)
         {
-            let mut head = None;
-            self.ready.take(1, &mut buffer, |token| head = Some(token));
-            let Some(token) = head else { return };
-            let body_bytes = self
-                .message(token.stored())
-                .map(|m| m.body_bytes())
-                .unwrap_or(0);
+            let Some((level, position, stored)) = self.ready.take_least(&mut buffer) else {
+                return;
+            };
+            let body_bytes = self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
             self.counters.leave(1, body_bytes);
-            let place = self.place(token.level(), token.position());
-            let stored = self.ready.settle(token);
-            self.bury(stored, place, Reason::MaxLength);
+            self.bury(stored, self.place(level, position), Reason::MaxLength);
         }
     }
 
@@ -509,7 +499,7 @@ impl Queue {
                 // No room or no journal: it is not lost, neither here nor on disk.
                 let id = self.new_schedule_ids(1);
                 let again = now + BURY_AGAIN_NS;
-                self.schedule().lock().insert(
+                self.schedule().insert(
                     id,
                     again,
                     Waiting::Dead {
@@ -646,7 +636,7 @@ impl Queue {
     /// [`Error::Closed`], [`Error::JournalFailed`].
     pub fn cancel_scheduled(&self, id: u64) -> Result<(bool, Ticket), Error> {
         self.check_usable()?;
-        let removed = self.schedule().lock().remove(id);
+        let removed = self.schedule().remove(id);
         match removed {
             None => Ok((false, Ticket::NONE)),
             Some((_, Waiting::Delayed(stored))) => {
@@ -690,7 +680,7 @@ impl Queue {
             discarded += 1;
             release(&stored);
         });
-        for (_, waiting) in self.schedule().lock().drain() {
+        for (_, waiting) in self.schedule().drain() {
             release(waiting.stored());
             if let Waiting::Retry { token, .. } = waiting {
                 drop(self.ready.settle(token));
