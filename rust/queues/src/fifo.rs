@@ -35,7 +35,7 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Backoff, Ordering, lock};
 
 /// Slots of a queue's first segment.
 #[cfg(not(wherry_loom))]
-const CAPACITY_FIRST: u32 = 32;
+pub(crate) const CAPACITY_FIRST: u32 = 32;
 /// Segments grow to this by steady use, and a consumer that finds the queue empty keeps segments up to this.
 #[cfg(not(wherry_loom))]
 const CAPACITY_STEADY: u32 = 128;
@@ -44,7 +44,7 @@ const CAPACITY_STEADY: u32 = 128;
 const CAPACITY_MAX: u32 = 1024;
 
 #[cfg(wherry_loom)]
-const CAPACITY_FIRST: u32 = 2;
+pub(crate) const CAPACITY_FIRST: u32 = 2;
 #[cfg(wherry_loom)]
 const CAPACITY_STEADY: u32 = 2;
 #[cfg(wherry_loom)]
@@ -55,7 +55,23 @@ const _: () = assert!(
     CAPACITY_FIRST <= CAPACITY_STEADY && CAPACITY_STEADY <= CAPACITY_MAX && CAPACITY_MAX < LEFT_MAX
 );
 
-/// The queue. See the head of this file.
+/// A lock-free FIFO whose elements are ready, leased or settled. What is promised and what is not stands at the head of
+/// `fifo.rs`; in short: any thread may call anything, except that between [`Fifo::claim`] and [`Claim::fill`] the same thread must not take.
+///
+/// ```
+/// let queue = wherry_queues::Fifo::new();
+/// queue.push("first", 0);
+/// queue.push("second", 0);
+///
+/// let lease = queue.take().unwrap();
+/// assert_eq!((*lease.value(), lease.position()), ("first", 0));
+/// queue.requeue(lease, 1);
+///
+/// let again = queue.take().unwrap();
+/// assert_eq!((*again.value(), again.note()), ("first", 1));
+/// assert_eq!(queue.settle(again), "first");
+/// assert_eq!(queue.pop(), Some("second"));
+/// ```
 pub struct Fifo<T> {
     pub(crate) head: Cursor<T>,
     pub(crate) tail: Cursor<T>,
@@ -204,7 +220,7 @@ impl<T> Fifo<T> {
         let mut left = word.left();
         let mut segment = self.tail.segment();
         let first = segment.unwrap_or_else(|| {
-            let first = self.append_segment(None, position, backlog);
+            let first = self.append_segment(None, position, Self::next_capacity(None, backlog));
             // SAFETY: made just now.
             let capacity = unsafe { first.capacity() };
             // Without a segment the head stands where the tail does, and nobody moves it but us: `left` is 0.
@@ -215,9 +231,9 @@ impl<T> Fifo<T> {
         });
         let mut last = first;
         while left <= count {
-            last = self.append_segment(Some(last), position + left, backlog);
-            // SAFETY: made just now; its slots are not claimed yet.
-            left += u64::from(unsafe { last.capacity() });
+            let capacity = Self::next_capacity(Some(last), backlog);
+            last = self.append_segment(Some(last), position + left, capacity);
+            left += u64::from(capacity);
         }
         // SAFETY: as above.
         let large = unsafe { last.capacity() } > CAPACITY_STEADY;
@@ -230,19 +246,23 @@ impl<T> Fifo<T> {
         (first, position)
     }
 
-    /// Makes a segment and links it behind `before`. The caller holds the tail's lock bit.
+    /// How many slots the segment after `before` gets: more in steady use, many for a backlog.
+    fn next_capacity(before: Option<SegmentRef<T>>, backlog: u64) -> u32 {
+        // SAFETY: the tail's segment, under the tail's lock bit, or made by us under it.
+        let grown = before.map_or(CAPACITY_FIRST, |before| unsafe { before.capacity() } * 2);
+        let for_backlog = backlog.min(CAPACITY_MAX.into()).next_power_of_two() as u32;
+        grown
+            .clamp(CAPACITY_FIRST, CAPACITY_STEADY)
+            .max(for_backlog)
+    }
+
+    /// Makes a segment and links it behind `before`. The caller holds the tail's lock bit (or the queue exclusively).
     pub(crate) fn append_segment(
         &self,
         before: Option<SegmentRef<T>>,
         start: Position,
-        backlog: u64,
+        mut capacity: u32,
     ) -> SegmentRef<T> {
-        // SAFETY: the tail's segment, under the tail's lock bit, or made by us under it.
-        let grown = before.map_or(CAPACITY_FIRST, |before| unsafe { before.capacity() } * 2);
-        let for_backlog = backlog.min(CAPACITY_MAX.into()).next_power_of_two() as u32;
-        let mut capacity = grown
-            .clamp(CAPACITY_FIRST, CAPACITY_STEADY)
-            .max(for_backlog);
         // Relaxed: written under the tail's lock bit, which we hold.
         if before.is_none() && capacity == self.trimmed_left.load(Ordering::Relaxed) {
             capacity += 1;

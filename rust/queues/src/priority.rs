@@ -22,7 +22,19 @@ use std::ptr;
 const WORD_BITS: usize = u64::BITS as usize;
 const LEVELS_MAX: usize = 256;
 
-/// The queue. See the head of this file.
+/// A FIFO lane for each of 1 to 256 levels; the highest level that has elements is served first.
+///
+/// ```
+/// let queue = wherry_queues::PriorityFifo::new(10);
+/// queue.push(4, "first of 4", 0);
+/// queue.push(4, "second of 4", 0);
+/// queue.push(9, "only of 9", 0);
+/// assert_eq!(queue.pop(), Some("only of 9"));
+///
+/// let lease = queue.take().unwrap();
+/// assert_eq!((lease.level(), *lease.value()), (4, "first of 4"));
+/// queue.settle(lease);
+/// ```
 pub struct PriorityFifo<T> {
     /// By level. Null until the level is used; set once, by exchange.
     lanes: Box<[AtomicPtr<Fifo<T>>]>,

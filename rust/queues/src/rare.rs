@@ -7,7 +7,7 @@
 use crate::Position;
 use crate::cursor::Word;
 use crate::directory::Rare;
-use crate::fifo::Fifo;
+use crate::fifo::{CAPACITY_FIRST, Fifo};
 use crate::slot::{Duty, Removal, SlotState};
 use crate::sync::{Ordering, lock};
 
@@ -186,7 +186,7 @@ impl<T> Fifo<T> {
         }
         // SAFETY: exclusive, and no position from here on was claimed.
         unsafe { last.cut(used) };
-        let next = self.append_segment(Some(last), position, 0);
+        let next = self.append_segment(Some(last), position, CAPACITY_FIRST);
         self.count_tombstones(count as usize);
         // SAFETY: made just now.
         self.tail
