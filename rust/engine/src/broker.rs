@@ -1,7 +1,7 @@
 //! The broker: opens the journal, builds what it says, keeps time, and closes in order.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use wherry_journal::{
 };
 
 use crate::clock::Clock;
-use crate::core::{Core, Event, Notify};
+use crate::core::{Core, Event, Notify, WatchId, Watchers};
 use crate::entries;
 use crate::error::Error;
+use crate::memory::Meter;
 use crate::options::{ExchangeOptions, check_name};
 use crate::recovery::Recovery;
 use crate::storage::{Storage, Ticket};
@@ -35,6 +36,8 @@ pub struct BrokerOptions {
     pub clock: Clock,
     /// Called during recovery with bytes done and bytes in all.
     pub progress: Option<Box<dyn FnMut(u64, u64) + Send>>,
+    /// Bytes that messages waiting in memory may take before publishers are refused; none means 60% of the machine's.
+    pub memory_bytes_max: Option<u64>,
     /// Another disk than the real one, for tests of faults; `path` is then ignored.
     pub disk: Option<Arc<dyn Disk>>,
 }
@@ -49,6 +52,7 @@ impl Default for BrokerOptions {
             on_corruption: journal.on_corruption,
             clock: Clock::real(),
             progress: None,
+            memory_bytes_max: None,
             disk: None,
         }
     }
@@ -64,10 +68,6 @@ impl std::fmt::Debug for BrokerOptions {
     }
 }
 
-/// Names a registration of [`Broker::watch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WatchId(u64);
-
 /// State of a whole broker.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each name says what it counts")]
@@ -79,24 +79,11 @@ pub struct BrokerStatistics {
     pub unacked: u64,
     pub scheduled: u64,
     pub timers: u64,
+    /// Bytes of messages waiting in memory, counted only if there is a limit.
+    pub memory_bytes: u64,
+    pub memory_bytes_max: Option<u64>,
     /// None for a broker in memory.
     pub journal: Option<wherry_journal::Statistics>,
-}
-
-type Watcher = (WatchId, Arc<dyn Notify>, u64);
-
-#[derive(Default)]
-struct Watchers {
-    next: AtomicU64,
-    list: Mutex<Vec<Watcher>>,
-}
-
-impl Watchers {
-    fn notify(&self) {
-        for (_, notify, token) in self.list.lock().iter() {
-            notify.notify(*token);
-        }
-    }
 }
 
 /// Hears from the journal's committer; hands everything on, does nothing itself.
@@ -171,8 +158,11 @@ impl Broker {
     /// # Errors
     /// [`Error::DirectoryLocked`], [`Error::JournalCorrupt`], [`Error::Io`], [`Error::DiskFull`].
     pub fn open(options: BrokerOptions) -> Result<Arc<Broker>, Error> {
-        let core = Arc::new(Core::new(options.clock));
-        let watchers = Arc::new(Watchers::default());
+        let limit = options
+            .memory_bytes_max
+            .or_else(crate::memory::default_limit_bytes);
+        let core = Arc::new(Core::new(options.clock, Meter::new(limit)?));
+        let watchers = core.watchers.clone();
         let housekeeper = if core.clock.is_virtual() {
             Arc::new(Timer::new(Clock::real().now_ns()))
         } else {
@@ -420,8 +410,11 @@ impl Broker {
         }
     }
 
-    /// Blocks until the journal may have room again, after [`Error::Busy`]. False when the timeout came first.
+    /// Blocks until there may be room again in memory and in the journal, after [`Error::Busy`]. False when the timeout came first.
     pub fn wait_space(&self, timeout: Option<Duration>) -> bool {
+        if self.core.memory.is_over() {
+            return self.core.memory.wait(timeout);
+        }
         self.core
             .storage()
             .is_none_or(|s| s.journal().wait_space(timeout))
@@ -451,6 +444,8 @@ impl Broker {
         let mut sum = BrokerStatistics {
             virtual_hosts: hosts.len() as u64,
             timers: self.core.timer.len() as u64,
+            memory_bytes: self.core.memory.used_bytes(),
+            memory_bytes_max: self.core.memory.limit_bytes(),
             journal: self.core.storage().map(|s| s.journal().statistics()),
             ..BrokerStatistics::default()
         };
@@ -476,6 +471,7 @@ impl Broker {
         if !self.core.mark_closed() {
             return Ok(());
         }
+        self.core.memory.release();
         let queues = self.core.all_queues();
         for queue in &queues {
             for consumer in queue.consumers.all() {

@@ -320,7 +320,7 @@ pub(crate) fn commit(
         let mut addresses: SmallVec<[u64; 1]> = SmallVec::new();
         let mut claims: SmallVec<[Claimed<'_>; 1]> = SmallVec::new();
         for queue in run.queues {
-            queue.counters.announce(run.drafts, scheduled);
+            queue.announce(run.drafts, scheduled);
             claims.push(if scheduled {
                 Claimed::Scheduled(queue.new_schedule_ids(run.drafts.len() as u64))
             } else {
@@ -387,7 +387,7 @@ pub(crate) fn commit(
 /// Puts messages into one queue that does not journal them: nothing has to be known before they are visible, so the
 /// steps between fall away.
 fn push_transient(queue: &Arc<Queue>, drafts: &[Draft<'_>]) {
-    queue.counters.announce(drafts, false);
+    queue.announce(drafts, false);
     for draft in drafts {
         let stored = Stored::from_message(Message::new(&draft.parts, draft.facts, 0));
         let (level, position) = queue.ready.push(stored, &InQueue(queue, draft));

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::clock::Clock;
 use crate::consumer::Consumer;
 use crate::error::Error;
+use crate::memory::Meter;
 use crate::options::QueueOptions;
 use crate::queue::Queue;
 use crate::storage::Storage;
@@ -22,6 +23,27 @@ use crate::vhost::VirtualHost;
 pub trait Notify: Send + Sync {
     /// `token` is what was given at registration.
     fn notify(&self, token: u64);
+}
+
+/// Names a registration of [`Broker::watch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WatchId(pub(crate) u64);
+
+/// Whoever wants to hear when more is durable, when there is room again, or when the journal failed.
+type Watcher = (WatchId, Arc<dyn Notify>, u64);
+
+#[derive(Default)]
+pub(crate) struct Watchers {
+    pub(crate) next: AtomicU64,
+    pub(crate) list: Mutex<Vec<Watcher>>,
+}
+
+impl Watchers {
+    pub(crate) fn notify(&self) {
+        for (_, notify, token) in self.list.lock().iter() {
+            notify.notify(*token);
+        }
+    }
 }
 
 /// A deadline's meaning. Things are named by id and looked up when it fires, so that a timer keeps nothing alive.
@@ -50,6 +72,8 @@ pub(crate) const QUEUE_HEAP_BYTES: u64 = 4 << 20;
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) timer: Arc<Timer<Event>>,
+    pub(crate) memory: Meter,
+    pub(crate) watchers: Arc<Watchers>,
     storage: OnceLock<Storage>,
     /// For queues, exchanges, consumers: never reused, since the journal names queues by it.
     next_id: AtomicU32,
@@ -66,9 +90,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(clock: Clock) -> Core {
+    pub(crate) fn new(clock: Clock, memory: Meter) -> Core {
         let now = clock.now_ns();
         Core {
+            memory,
+            watchers: Arc::default(),
             clock,
             timer: Arc::new(Timer::new(now)),
             storage: OnceLock::new(),

@@ -53,7 +53,7 @@ pub enum Error {
         /// The full queue.
         queue: String,
     },
-    /// The call would have to wait for the disk.
+    /// The call would have to wait: for the disk, or for consumers to free memory.
     Busy,
     /// The name is reserved, or the exchange is internal.
     AccessRefused(String),
@@ -111,7 +111,7 @@ impl fmt::Display for Error {
                 "queue '{queue}' is at its length limit and rejects publishes: publish again when consumers have caught up, or raise max_length"
             ),
             Error::Busy => f.write_str(
-                "the journal's buffer is full and the disk has not caught up: wait for space and try again (the awaiting form of the call does)",
+                "no room now: the journal's buffer waits for the disk, or messages waiting in memory are at the memory limit; wait for space and try again (the awaiting form of the call does)",
             ),
             Error::Closed => f.write_str("the broker is closed, or this consumer or queue of it: open it again"),
             Error::JournalFailed(cause) => write!(

@@ -164,6 +164,9 @@ impl Exchange {
 
     fn check_publish(&self) -> Result<(), Error> {
         self.core.check_open()?;
+        if self.core.memory.is_over() {
+            return Err(Error::Busy);
+        }
         if self.options.internal {
             return Err(Error::AccessRefused(format!(
                 "exchange '{}' is internal and takes messages from other exchanges only: publish to one that is bound to it",

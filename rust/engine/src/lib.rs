@@ -27,6 +27,7 @@ mod deadletter;
 mod entries;
 mod error;
 mod exchange;
+mod memory;
 mod message;
 mod options;
 pub mod properties;
@@ -42,12 +43,13 @@ mod topology;
 mod transaction;
 mod vhost;
 
-pub use broker::{Broker, BrokerOptions, BrokerStatistics, WatchId};
+pub use broker::{Broker, BrokerOptions, BrokerStatistics};
 pub use commit::{Delay, NewMessage, Published};
 pub use consumer::{Consumer, Delivery, Outcome};
-pub use core::Notify;
+pub use core::{Notify, WatchId};
 pub use error::Error;
 pub use exchange::{BindingInfo, Exchange, ExchangeStatistics};
+pub use memory::LIMIT_BYTES_MIN as MEMORY_BYTES_MIN;
 pub use message::Message;
 pub use options::{
     ConsumerOptions, DURATION_MAX, ExchangeOptions, LENGTH_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,

@@ -1120,6 +1120,45 @@ fn batches_publish_in_order_through_every_route() {
 }
 
 #[test]
+fn publishers_wait_while_memory_is_full() {
+    let options = BrokerOptions {
+        memory_bytes_max: Some(4 << 20),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::open(options).unwrap();
+    let host = broker.virtual_host("/").unwrap();
+    let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+    let exchange = host.exchange("").unwrap();
+    let bell = Arc::new(Bell::default());
+    broker.watch(bell.clone(), 1);
+    let body = [7; 10_000];
+    let mut published = 0;
+    let error = loop {
+        match exchange.publish(&NewMessage::new("q", &body)) {
+            Ok(_) => published += 1,
+            Err(error) => break error,
+        }
+        assert!(published < 1000);
+    };
+    assert_eq!(error, Error::Busy);
+    assert!(!broker.wait_space(Some(Duration::ZERO)));
+    assert_eq!(bell.0.load(Ordering::SeqCst), 0);
+    let c = consumer(&queue, 0);
+    let taken = take(&c, published / 2);
+    assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+    assert!(broker.wait_space(None));
+    exchange.publish(&NewMessage::new("q", &body)).unwrap();
+    drop(taken);
+    queue.purge().unwrap();
+    assert_eq!(broker.statistics().memory_bytes, 0);
+    let tiny = BrokerOptions {
+        memory_bytes_max: Some(1),
+        ..BrokerOptions::default()
+    };
+    assert!(matches!(Broker::open(tiny), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
 fn virtual_hosts_are_apart() {
     let w = world();
     let (other, _) = w.broker.add_virtual_host("other").unwrap();

@@ -6,8 +6,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::commit::Draft;
-
 #[repr(align(64))]
 #[derive(Default)]
 pub(crate) struct In {
@@ -55,15 +53,6 @@ impl Counters {
     pub(crate) fn enter(&self, messages: u64, bytes: u64) {
         add(&self.input.entered, messages);
         add(&self.input.entered_bytes, bytes);
-    }
-
-    /// Messages on their way in, counted before they can be taken, so that no difference is ever negative.
-    pub(crate) fn announce(&self, drafts: &[Draft<'_>], scheduled: bool) {
-        let n = drafts.len() as u64;
-        add(&self.input.published, n);
-        if !scheduled {
-            self.enter(n, drafts.iter().map(|d| d.parts.body.len() as u64).sum());
-        }
     }
 
     pub(crate) fn leave(&self, messages: u64, bytes: u64) {

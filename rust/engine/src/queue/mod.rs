@@ -16,6 +16,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use wherry_queues::groups::SharedGroups;
 use wherry_queues::{Fifo, PriorityFifo};
 
+use crate::commit::Draft;
 use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
 use crate::error::Error;
 use crate::message::{Facts, Message, Parts};
@@ -282,6 +283,39 @@ impl Queue {
     /// When a message dies in this queue; 0 = never.
     pub(crate) fn deadline(&self, facts: &Facts) -> u64 {
         deadline(&self.options, facts)
+    }
+
+    /// Counts messages that are about to be ready.
+    pub(crate) fn enter(&self, messages: u64, bytes: u64) {
+        self.counters.enter(messages, bytes);
+        self.meter(messages, bytes, 1);
+    }
+
+    /// Counts messages that are no longer ready.
+    pub(crate) fn leave(&self, messages: u64, bytes: u64) {
+        self.counters.leave(messages, bytes);
+        self.meter(messages, bytes, -1);
+    }
+
+    /// Counts messages that come from a publisher, before they can be taken, so that no difference is ever negative.
+    pub(crate) fn announce(&self, drafts: &[Draft<'_>], scheduled: bool) {
+        let n = drafts.len() as u64;
+        counters::add(&self.counters.input.published, n);
+        if !scheduled {
+            self.enter(n, drafts.iter().map(|d| d.parts.body.len() as u64).sum());
+        }
+    }
+
+    fn meter(&self, messages: u64, bytes: u64, sign: i64) {
+        // A durable queue's backlog is in the journal.
+        if !self.durable
+            && self
+                .core
+                .memory
+                .add(sign * (bytes + messages * MESSAGE_OVERHEAD_BYTES) as i64)
+        {
+            self.core.watchers.notify();
+        }
     }
 
     /// Whether further persistent messages stay in the journal only.

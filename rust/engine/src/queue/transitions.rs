@@ -134,7 +134,7 @@ impl Queue {
                     note,
                     body_bytes,
                 } => {
-                    self.counters.enter(1, body_bytes);
+                    self.enter(1, body_bytes);
                     self.return_to_place(token, note);
                     self.wake(1);
                 }
@@ -218,7 +218,7 @@ impl Queue {
             f(token, message);
         });
         if taken > 0 {
-            self.counters.leave(taken, bytes);
+            self.leave(taken, bytes);
             add(&self.counters.output.delivered, taken);
             if redelivered > 0 {
                 add(&self.counters.output.redelivered, redelivered);
@@ -228,7 +228,7 @@ impl Queue {
             }
         }
         for (token, body_bytes) in dead {
-            self.counters.leave(1, body_bytes);
+            self.leave(1, body_bytes);
             add(&self.counters.done.expired, 1);
             let place = self.place(token.level(), token.position());
             let stored = self.ready.settle(token);
@@ -236,7 +236,7 @@ impl Queue {
         }
         for token in unreadable {
             // Not handed out and not lost: it keeps its place and is tried again.
-            self.counters.leave(1, 0);
+            self.leave(1, 0);
             let note = Note(token.note());
             self.put_off(token, note, 0, self.core.clock.now_ns() + READ_AGAIN_NS);
         }
@@ -310,7 +310,7 @@ impl Queue {
             return;
         }
         add(&self.counters.done.requeued, 1);
-        self.counters.enter(1, body_bytes);
+        self.enter(1, body_bytes);
         self.return_to_place(token, note);
     }
 
@@ -435,7 +435,7 @@ impl Queue {
             return;
         };
         let body_bytes = self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
-        self.counters.leave(1, body_bytes);
+        self.leave(1, body_bytes);
         add(&self.counters.done.expired, 1);
         self.bury(stored, self.place(level, position), Reason::Expired);
         self.wake_group();
@@ -456,7 +456,7 @@ impl Queue {
                 return;
             };
             let body_bytes = self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
-            self.counters.leave(1, body_bytes);
+            self.leave(1, body_bytes);
             self.bury(stored, self.place(level, position), Reason::MaxLength);
         }
     }
@@ -535,7 +535,7 @@ impl Queue {
                 push_run(&mut runs, self.place(level, position));
             }
         });
-        self.counters.leave(purged, bytes);
+        self.leave(purged, bytes);
         Ok((purged, self.record(&runs)?))
     }
 
@@ -619,7 +619,7 @@ impl Queue {
                 Err(error) => {
                     for (token, message) in taken {
                         add(&self.counters.done.returned, 1);
-                        self.counters.enter(1, message.body_bytes());
+                        self.enter(1, message.body_bytes());
                         let note = Note(token.note());
                         self.return_to_place(token, note);
                     }
@@ -671,6 +671,7 @@ impl Queue {
     /// Everything → settled, with the queue. The journal's entry of the deletion speaks for all of it.
     pub(crate) fn discard_all(&self) -> u64 {
         let mut discarded = 0;
+        self.leave(self.counters.ready(), self.counters.ready_bytes());
         let release = |stored: &Stored| {
             if let (Some(storage), true) = (self.storage(), stored.at() != 0) {
                 storage.journal().release(stored.at(), 1);
