@@ -37,6 +37,9 @@ pub enum Outcome {
     },
     /// The handler failed: as `Nack` with `requeue`.
     Failed,
+    /// Nothing is said of the message: back to its place, no attempt counted, no retry delay. What leaving a consumer
+    /// does with all it holds.
+    Release,
 }
 
 impl Outcome {
@@ -46,6 +49,7 @@ impl Outcome {
             Outcome::Nack { requeue: true }
             | Outcome::Reject { requeue: true }
             | Outcome::Failed => Verdict::Fail,
+            Outcome::Release => Verdict::Release,
             Outcome::Nack { requeue: false } | Outcome::Reject { requeue: false } => {
                 Verdict::Reject
             }
@@ -58,6 +62,7 @@ pub(crate) enum Verdict {
     Settle,
     Fail,
     Reject,
+    Release,
 }
 
 /// One hand-out of a message to a consumer.
@@ -410,6 +415,15 @@ impl Consumer {
                     ticket = ticket.max(self.queue.fail(u.token, u.body_bytes)?);
                 }
                 Ok(ticket)
+            }
+            Verdict::Release => {
+                let mut returned = 0;
+                for u in unacked {
+                    self.queue.give_back(u.token, u.body_bytes);
+                    returned += 1;
+                }
+                self.queue.wake(returned);
+                Ok(Ticket::NONE)
             }
             Verdict::Reject => {
                 let mut ticket = Ticket::NONE;

@@ -210,7 +210,7 @@ mod tests {
             ..policy(RetryKind::Constant)
         };
         assert_eq!(policy.delay(1, 0), Some(Duration::ZERO));
-        assert!(policy.delay(1, u64::MAX).unwrap() < Duration::from_millis(200));
+        assert!(policy.delay(1, u64::MAX).unwrap() <= Duration::from_millis(200));
         assert_eq!(policy.delay(1, 1 << 63).unwrap().as_millis(), 100);
     }
 

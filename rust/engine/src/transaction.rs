@@ -239,6 +239,7 @@ impl Transaction {
                 match settle.outcome.kind() {
                     Verdict::Settle => queue.settle_recorded(unacked.token),
                     Verdict::Fail => drop(queue.fail(unacked.token, unacked.body_bytes)),
+                    Verdict::Release => queue.give_back(unacked.token, unacked.body_bytes),
                     Verdict::Reject => drop(queue.reject(unacked.token)),
                 }
             }

@@ -526,6 +526,38 @@ fn a_delivery_limit_ends_poison_messages() {
 }
 
 #[test]
+fn a_release_counts_as_nothing() {
+    let w = world();
+    let retry = RetryPolicy {
+        kind: RetryKind::Constant,
+        attempts: 1,
+        first: Duration::from_secs(5),
+        factor: 1.0,
+        maximum: None,
+        jitter: false,
+        dead_letter: None,
+    };
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            retry: Some(retry),
+            ..Default::default()
+        },
+    );
+    w.publish("", "q", "a");
+    let c = consumer(&q, 0);
+    for _ in 0..3 {
+        let d = take(&c, 1);
+        assert_eq!(
+            (bodies(&d), d[0].delivery_count),
+            (vec!["a".to_string()], 0)
+        );
+        c.settle(d[0].tag, false, Outcome::Release).unwrap();
+    }
+    assert!(take(&c, 1)[0].redelivered);
+}
+
+#[test]
 fn leases_run_out_unless_extended() {
     let w = world();
     let q = w.queue(

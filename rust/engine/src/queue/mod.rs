@@ -239,7 +239,8 @@ impl Queue {
         self.durable
     }
 
-    pub(crate) fn is_deleted(&self) -> bool {
+    /// Whether it was deleted: nobody finds it any more, and what still holds it gets nothing from it.
+    pub fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Relaxed)
     }
 
