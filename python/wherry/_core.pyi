@@ -309,8 +309,15 @@ class Exchange:
         messages: Iterable[Message | tuple[bytes, str] | bytes],
         routing_key: str = "",
     ) -> int:
-        """Publishes a batch without waiting for the disk; one receipt for all of it."""
+        """Publishes a batch without waiting for the disk; one receipt for all of it.
 
+        It is not a transaction: after an error those before it are published; `published` of the
+        exception says how many.
+        """
+
+    def _publish_part(
+        self, messages: Iterable[Message | tuple[bytes, str] | bytes], routing_key: str
+    ) -> tuple[int, int]: ...
     def _bindings(self) -> list[tuple[Literal["queue", "exchange"], str, str, dict[str, Any]]]: ...
     def _statistics(self) -> dict[str, Any]: ...
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 
 class WherryError(Exception):
-    """The base of all of them. A call that raised one has changed nothing, unless its
-    documentation says otherwise.
+    """The base of all of them. A call that raised one has changed nothing, unless its documentation
+    says otherwise.
     """
+
+    published: int = 0
+    """Of a batch: how many of its messages, from the first on, were published before it."""
 
 
 class UnknownExchange(WherryError):

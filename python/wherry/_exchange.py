@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from wherry import _core
-from wherry._errors import Busy
+from wherry._errors import Busy, WherryError
 from wherry._types import Binding, ExchangeStatistics
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class Exchange(ExchangeViews):
     ) -> None:
         """Publish many messages in order, and wait until all are confirmed.
 
-        It is not a transaction: after an error or a cancellation those before it are published.
+        It is not a transaction: after an error those before it are published (its `published` says
+        how many), and after a cancellation some may be.
 
         Args:
             messages: each a `Message`, a `(body, routing_key)` tuple, or bytes published with
@@ -129,24 +130,20 @@ class Exchange(ExchangeViews):
         """
         items = messages if isinstance(messages, list | tuple) else list(messages)
         waits = self._waits
-        await waits.turn()
-        receipt = 0
-        start, size = 0, CHUNK
+        receipt = start = 0
         while start < len(items):
-            chunk = items[start : start + size]
-            publish = partial(self.publish_many_nowait, chunk, routing_key)
+            await waits.turn()
+            publish = partial(self._publish_part, items[start : start + CHUNK], routing_key)
             try:
-                receipt = max(receipt, publish())
-            except Busy:
-                if size > 1:
-                    # It may be too much for any room there will be: try less before waiting.
-                    size //= 2
-                    continue
-                receipt = max(receipt, await waits.when_space(publish))
-            start += len(chunk)
-            size = min(CHUNK, 2 * size)
-            if start < len(items):
-                await waits.turn()
+                try:
+                    part, count = publish()
+                except Busy:
+                    part, count = await waits.when_space(publish)
+            except WherryError as error:
+                error.published = start
+                raise
+            receipt = max(receipt, part)
+            start += count
         if receipt:
             await waits.durable(receipt)
 

@@ -138,7 +138,7 @@ class Queue(QueueViews):
     async def get(self, no_ack: bool = False) -> _core.Delivery:
         """Take the next message; wait for one if there is none.
 
-        If it is cancelled, no message was taken. Several tasks that wait are served in order.
+        If it is cancelled, no message was taken. Tasks that wait are woken in order.
 
         Args:
             no_ack: it counts as acknowledged when it is handed out.

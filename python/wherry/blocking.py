@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, final
 
 from wherry import _core
 from wherry._batch import Batch
-from wherry._errors import Busy, QueueEmpty
+from wherry._errors import Busy, QueueEmpty, WherryError
 from wherry._exchange import CHUNK, ExchangeViews, name_of
 from wherry._queue import QueueViews
 from wherry._statistics import broker_statistics
@@ -175,20 +175,16 @@ class Exchange(ExchangeViews):
         """
         items = messages if isinstance(messages, list | tuple) else list(messages)
         engine = self._host._engine
-        receipt = 0
-        start, size = 0, CHUNK
+        receipt = start = 0
         while start < len(items):
-            chunk = items[start : start + size]
+            publish = partial(self._publish_part, items[start : start + CHUNK], routing_key)
             try:
-                receipt = max(receipt, self.publish_many_nowait(chunk, routing_key))
-            except Busy:
-                if not engine.wait_space(timeout):
-                    raise
-                # Perhaps it is too much for any room there will be.
-                size = max(1, size // 2)
-            else:
-                start += len(chunk)
-                size = min(CHUNK, 2 * size)
+                part, count = _with_space(engine, publish, timeout)
+            except WherryError as error:
+                error.published = start
+                raise
+            receipt = max(receipt, part)
+            start += count
         _durable(engine, receipt, timeout)
 
     def bind(

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use wherry_engine::{
     Consumer as EngineConsumer, ConsumerOptions, Delivery as EngineDelivery, Error as EngineError,
-    Notify, Outcome,
+    Notify, Outcome, VirtualHost as EngineHost,
 };
 
 use crate::awaitable::Completed;
@@ -28,7 +28,7 @@ pub(crate) struct HandOut {
     pub(crate) shared: Arc<Shared>,
     pub(crate) consumer: Arc<EngineConsumer>,
     pub(crate) no_ack: bool,
-    virtual_host: Arc<str>,
+    host: Arc<EngineHost>,
     /// `cancel` was called from our side. Release in `cancel`, Acquire in `check`.
     left: AtomicBool,
 }
@@ -39,27 +39,39 @@ impl HandOut {
             shared: Arc::clone(&queue.shared),
             consumer,
             no_ack,
-            virtual_host: Arc::clone(&queue.virtual_host),
+            host: Arc::clone(&queue.host),
             left: AtomicBool::new(false),
         }
+    }
+
+    /// What is settled after closing would not reach the disk.
+    #[inline]
+    fn check_open(&self) -> Result<()> {
+        if self.shared.is_closed() {
+            return Err(EngineError::Closed.into());
+        }
+        Ok(())
     }
 
     /// An error if nothing will ever come.
     #[cold]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.shared.is_closed() {
-            return Err(EngineError::Closed.into());
-        }
+        self.check_open()?;
         if self.left.load(Ordering::Acquire) {
             return Err(Error::invalid(
                 "this consumer was left: open another with queue.consume()",
             ));
         }
-        if self.consumer.is_cancelled() {
-            let queue = self.consumer.queue();
+        let queue = self.consumer.queue();
+        // Who waits in `get` is no consumer that the engine cancels: see whether the queue is still the one there.
+        let there = self
+            .host
+            .queue(queue.name())
+            .is_ok_and(|found| Arc::ptr_eq(&found, queue));
+        if !there || self.consumer.is_cancelled() {
             return Err(EngineError::UnknownQueue {
                 name: queue.name().to_owned(),
-                virtual_host: self.virtual_host.to_string(),
+                virtual_host: self.host.name().to_owned(),
             }
             .into());
         }
@@ -67,6 +79,7 @@ impl HandOut {
     }
 
     pub(crate) fn settle(&self, tag: u64, multiple: bool, outcome: Outcome) -> Result<()> {
+        self.check_open()?;
         // Room in the prefetch, the next of a group, a requeued message: all may wake somebody.
         let _call = self.shared.enter();
         self.consumer.settle(tag, multiple, outcome)?;
@@ -171,6 +184,7 @@ impl Consumer {
         for delivery in &deliveries {
             tags.push(self.own(delivery.get())?);
         }
+        self.hand_out.check_open()?;
         let _call = self.hand_out.shared.enter();
         self.hand_out.consumer.settle_many(&tags, outcome)?;
         for delivery in &deliveries {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use wherry_engine::{Exchange as EngineExchange, NewMessage};
 
 use crate::convert::{body as body_bytes, type_name};
@@ -20,6 +20,49 @@ use crate::statistics;
 pub(crate) struct Exchange {
     pub(crate) shared: Arc<Shared>,
     pub(crate) exchange: Arc<EngineExchange>,
+}
+
+impl Exchange {
+    /// Publishes as many messages as the engine takes at once: at least one, or an error.
+    fn publish_part(
+        &self,
+        py: Python<'_>,
+        messages: &[NewMessage<'_>],
+        bytes: usize,
+    ) -> Result<(u64, usize)> {
+        let _call = self.shared.enter();
+        let published = if bytes >= DETACH_BYTES || messages.len() >= DETACH_MESSAGES {
+            py.detach(|| self.exchange.publish_batch(messages))?
+        } else {
+            self.exchange.publish_batch(messages)?
+        };
+        Ok((published.ticket.0, published.accepted))
+    }
+}
+
+/// The items of any iterable, in a tuple, which cannot change. A tuple is taken as it is.
+fn tuple_of<'py>(messages: &Bound<'py, PyAny>) -> Result<Bound<'py, PyTuple>> {
+    if let Ok(items) = messages.cast_exact::<PyTuple>() {
+        return Ok(items.clone());
+    }
+    if let Ok(items) = messages.cast_exact::<PyList>() {
+        return Ok(items.to_tuple());
+    }
+    if messages.is_instance_of::<PyBytes>() {
+        return Err(Error::invalid(
+            "messages is one bytes object: give a list, or call publish",
+        ));
+    }
+    let items = messages.try_iter().map_err(|_| {
+        Error::invalid(format!(
+            "messages is a sequence of Message, (body, routing_key) or bytes, not {}",
+            type_name(messages)
+        ))
+    })?;
+    Ok(PyTuple::new(
+        messages.py(),
+        items.collect::<PyResult<Vec<_>>>()?,
+    )?)
 }
 
 #[pymethods]
@@ -109,30 +152,40 @@ impl Exchange {
         messages: &Bound<'_, PyAny>,
         routing_key: &str,
     ) -> Result<u64> {
-        if messages.is_instance_of::<PyBytes>() {
-            return Err(Error::invalid(
-                "messages is one bytes object: give a list, or call publish",
-            ));
-        }
-        let items = match messages.cast_exact::<PyTuple>() {
-            Ok(items) => items.clone(),
-            Err(_) => PyTuple::new(
-                py,
-                messages
-                    .try_iter()
-                    .map_err(|_| not_a_sequence(messages))?
-                    .collect::<PyResult<Vec<_>>>()?,
-            )?,
-        };
+        let items = tuple_of(messages)?;
         let mut copies = Vec::new();
         let batch = batch(&items, routing_key, &mut copies)?;
-        let _call = self.shared.enter();
-        let published = if batch.bytes >= DETACH_BYTES || batch.messages.len() >= DETACH_MESSAGES {
-            py.detach(|| self.exchange.publish_batch(&batch.messages))?
-        } else {
-            self.exchange.publish_batch(&batch.messages)?
-        };
-        Ok(published.ticket.0)
+        let mut rest = &batch.messages[..];
+        let mut receipt = 0;
+        while !rest.is_empty() {
+            match self.publish_part(py, rest, batch.bytes) {
+                Ok((part, accepted)) => {
+                    receipt = receipt.max(part);
+                    rest = &rest[accepted..];
+                }
+                Err(error) => {
+                    let error = PyErr::from(error);
+                    error
+                        .value(py)
+                        .setattr("published", batch.messages.len() - rest.len())?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// Publishes a batch as far as it goes: a receipt, and how many messages, at least one, were published.
+    fn _publish_part(
+        &self,
+        py: Python<'_>,
+        messages: &Bound<'_, PyAny>,
+        routing_key: &str,
+    ) -> Result<(u64, usize)> {
+        let items = tuple_of(messages)?;
+        let mut copies = Vec::new();
+        let batch = batch(&items, routing_key, &mut copies)?;
+        self.publish_part(py, &batch.messages, batch.bytes)
     }
 
     /// The bindings that lead out of it: destination kind, destination, routing key and arguments of each.
@@ -164,12 +217,4 @@ impl Exchange {
     fn _statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         statistics::exchange(py, &self.exchange.statistics())
     }
-}
-
-#[cold]
-fn not_a_sequence(messages: &Bound<'_, PyAny>) -> Error {
-    Error::invalid(format!(
-        "messages is a sequence of Message, (body, routing_key) or bytes, not {}",
-        type_name(messages)
-    ))
 }

@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use wherry_engine::{ConsumerOptions, Delivery as EngineDelivery, Queue as EngineQueue};
+use wherry_engine::{
+    ConsumerOptions, Delivery as EngineDelivery, Queue as EngineQueue, VirtualHost as EngineHost,
+};
 
 use crate::browse;
 use crate::consumer::HandOut;
@@ -19,7 +21,7 @@ use crate::statistics;
 pub(crate) struct Queue {
     pub(crate) shared: Arc<Shared>,
     pub(crate) queue: Arc<EngineQueue>,
-    pub(crate) virtual_host: Arc<str>,
+    pub(crate) host: Arc<EngineHost>,
     /// Who takes for `get_nowait`; made at the first call. One that acknowledges, one that does not.
     getters: [OnceLock<Arc<HandOut>>; 2],
 }
@@ -70,7 +72,7 @@ impl Queue {
         Ok(Queue {
             shared: Arc::clone(&host.shared),
             queue,
-            virtual_host: host.host.name().into(),
+            host: Arc::clone(&host.host),
             getters: [OnceLock::new(), OnceLock::new()],
         })
     }

@@ -1,0 +1,252 @@
+"""What is on disk: reopening, refusing, and a SIGKILL in the middle of publishing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wherry
+from test_exchange import EVERYTHING
+
+
+async def test_what_was_confirmed_is_there_after_reopening(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    async with wherry.open(directory) as broker:
+        exchange = await broker.declare_exchange("x", "topic")
+        queue = await broker.declare_queue("q", retry=wherry.Retry(first=3, dead_letter="failed"))
+        await queue.bind(exchange, "a.#")
+        await broker.declare_queue("fleeting", durable=False)
+        await exchange.publish(b"1", "a.1", **{**EVERYTHING, "persistent": True})
+        await exchange.publish(b"2", "a.2")
+        await exchange.publish(b"lost", "a.3", persistent=False)
+        await exchange.publish(b"4", "a.4")
+        await exchange.publish(b"later", "a.5", delay=3600)
+        queue.get_many_nowait(2)[1].ack()
+        await broker.sync()
+    async with wherry.open(directory) as broker:
+        queue = broker.queue("q")
+        assert sorted(broker.queues()) == ["failed", "q"]
+        assert (await broker.declare_exchange("x", "topic")).bindings() == [
+            wherry.Binding("q", "queue", "a.#", {})
+        ]
+        one, four = queue.get_many_nowait(9)
+        assert (one.body, four.body) == (b"1", b"4")
+        assert one.properties.headers == EVERYTHING["headers"]
+        assert [m.body for m in queue.scheduled()] == [b"later"]
+        one.ack()
+        four.ack()
+        await broker.sync()
+    async with wherry.open(directory) as broker:
+        assert broker.queue("q").statistics().ready == 0
+
+
+async def test_properties_survive(tmp_path: Path) -> None:
+    options: wherry.PublishOptions = {**EVERYTHING, "persistent": True}
+    async with wherry.open(tmp_path / "j") as broker:
+        await broker.declare_queue("q")
+        await broker.default_exchange.publish(b"", "q", **options)
+    async with wherry.open(tmp_path / "j") as broker:
+        properties = broker.queue("q").get_nowait().properties
+        for name, value in options.items():
+            assert getattr(properties, name) == value
+
+
+async def test_a_transaction_survives_whole(tmp_path: Path) -> None:
+    async with wherry.open(tmp_path / "j") as broker:
+        queue, done = await broker.declare_queue("q"), await broker.declare_queue("done")
+        await broker.default_exchange.publish_many([b"1", b"2"], "q")
+        async with broker.transaction() as tx:
+            tx.ack(queue.get_nowait())
+            tx.publish(broker.default_exchange, b"result", "done")
+    async with wherry.open(tmp_path / "j") as broker:
+        assert [m.body for m in broker.queue("q").browse()] == [b"2"]
+        assert [m.body for m in broker.queue("done").browse()] == [b"result"]
+        del done
+
+
+@pytest.mark.parametrize("durability", ["always", "interval", "never"])
+async def test_every_durability_survives_closing(tmp_path: Path, durability: str) -> None:
+    options = {"durability": durability, "sync_interval": 0.01}
+    async with wherry.open(tmp_path / "j", **options) as broker:  # type: ignore[arg-type]
+        await broker.declare_queue("q")
+        await broker.default_exchange.publish_many([b"%d" % i for i in range(100)], "q")
+        journal = broker.statistics().journal
+        assert journal is not None
+        assert journal.durability == durability
+    async with wherry.open(tmp_path / "j") as broker:
+        assert broker.queue("q").statistics().ready == 100
+
+
+async def test_a_directory_has_one_broker(tmp_path: Path) -> None:
+    async with wherry.open(tmp_path / "j"):
+        with pytest.raises(wherry.DirectoryLocked):
+            async with wherry.open(tmp_path / "j"):
+                pass
+        with pytest.raises(wherry.DirectoryLocked):
+            wherry.blocking.open(str(tmp_path / "j"))
+    with wherry.blocking.open(tmp_path / "j"):
+        pass
+
+
+async def test_a_directory_that_cannot_be_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(wherry.StorageError):
+        async with wherry.open(tmp_path / "file"):
+            pass
+
+
+async def test_damage_is_refused_and_may_be_salvaged(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    async with wherry.open(directory) as broker:
+        await broker.declare_queue("q")
+        for i in range(100):
+            broker.default_exchange.publish_nowait(b"payload %03d" % i, "q")
+        await broker.sync()
+    [segment] = [
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and b"payload 050" in path.read_bytes()
+    ]
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"payload 050")] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(wherry.JournalCorrupt):
+        async with wherry.open(directory):
+            pass
+    async with wherry.open(directory, on_corruption="salvage") as broker:
+        bodies = [m.body for m in broker.queue("q").browse(limit=1000)]
+        assert b"payload 050" not in bodies
+        assert len(bodies) >= 90
+
+
+async def test_progress_is_told_and_may_end_the_opening(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    async with wherry.open(directory) as broker:
+        await broker.declare_queue("q")
+        await broker.default_exchange.publish_many([bytes(1000)] * 3000, "q")
+    told: list[tuple[int, int]] = []
+    async with wherry.open(directory, progress=lambda done, total: told.append((done, total))):
+        assert told
+        assert all(0 <= done <= total for done, total in told)
+        assert told == sorted(told)
+
+    class Stop(Exception):
+        """Raised by a callback."""
+
+    def stop(_done: int, _total: int) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        async with wherry.open(directory, progress=stop):
+            pass
+    async with wherry.open(directory) as broker:
+        assert broker.queue("q").statistics().ready == 3000
+
+
+async def test_a_backlog_larger_than_the_journals_buffer(tmp_path: Path) -> None:
+    async with wherry.open(tmp_path / "j") as broker:
+        queue = await broker.declare_queue("q")
+        bodies = [bytes([i % 256]) * 100_000 for i in range(600)]
+        await broker.default_exchange.publish_many(bodies, "q")
+        seen = 0
+        while taken := queue.get_many_nowait(100):
+            for delivery in taken:
+                assert delivery.body == bodies[seen]
+                seen += 1
+                delivery.ack()
+        assert seen == 600
+
+
+PUBLISHER = """
+import os, sys, trio, wherry
+
+async def main():
+    async with wherry.open(sys.argv[1]) as broker:
+        queue = await broker.declare_queue("q")
+        start = int(sys.argv[2])
+        numbers = iter(range(start, 10**9))
+
+        async def publish():
+            for number in numbers:
+                body = b"%d %s" % (number, b"." * (number % 700))
+                await broker.default_exchange.publish(body, "q")
+                os.write(1, b"published %d\\n" % number)
+
+        async def consume():
+            async with queue.consume() as consumer:
+                async for delivery in consumer:
+                    number = int(delivery.body.split()[0])
+                    if number % 3 == 0:
+                        delivery.ack()
+                        await broker.sync()
+                        os.write(1, b"acked %d\\n" % number)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(publish)
+            nursery.start_soon(consume)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_sigkill_loses_nothing_confirmed(tmp_path: Path) -> None:
+    """A child publishes and acknowledges, and writes down each confirm; it is killed, and the
+    journal read. (The page cache survives a kill, so this says nothing of power loss: the journal's
+    own tests do.)
+    """
+    script = tmp_path / "publisher.py"
+    script.write_text(PUBLISHER)
+    directory = tmp_path / "j"
+    chance = random.Random(11)
+    published: set[int] = set()
+    acked: set[int] = set()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    start = 0
+    for _ in range(20):
+        child = subprocess.Popen(
+            [sys.executable, str(script), str(directory), str(start)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        assert child.stdout is not None
+        lines = chance.randrange(20, 400)
+        for _ in range(lines):
+            line = child.stdout.readline()
+            assert line, "the publisher ended by itself"
+            note(line, published, acked)
+        child.send_signal(signal.SIGKILL)
+        for line in child.stdout:
+            if line.endswith(b"\n"):
+                note(line, published, acked)
+        child.wait()
+        child.stdout.close()
+        assert child.returncode == -signal.SIGKILL
+
+        with wherry.blocking.open(directory) as broker:
+            queue = broker.queue("q")
+            there = [int(m.body.split()[0]) for m in queue.browse(limit=10**9)]
+            assert len(there) == len(set(there)), "a message came back twice"
+            missing = published - acked - set(there)
+            # Acknowledged, but killed before it could say so.
+            assert all(number % 3 == 0 for number in missing), f"lost: {sorted(missing)}"
+            assert not acked & set(there), "an acknowledged message came back"
+            for message in queue.browse(limit=10**9):
+                number, dots = message.body.split(b" ")
+                assert dots == b"." * (int(number) % 700)
+            acked |= missing
+            start = max([*there, *published, start]) + 1
+    assert len(published) > 1000
+
+
+def note(line: bytes, published: set[int], acked: set[int]) -> None:
+    what, number = line.split()
+    (published if what == b"published" else acked).add(int(number))
