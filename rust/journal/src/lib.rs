@@ -45,6 +45,8 @@ mod files;
 #[cfg(not(wherry_loom))]
 mod journal;
 #[cfg(not(wherry_loom))]
+mod opening;
+#[cfg(not(wherry_loom))]
 mod options;
 #[cfg(not(wherry_loom))]
 mod recovery;

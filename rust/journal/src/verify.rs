@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::disk::Disk;
 use crate::errors::OpenError;
-use crate::journal::take_lock;
+use crate::opening::take_lock;
 use crate::recovery::{self, Report};
 use crate::{Address, OnCorruption, Replay};
 

@@ -5,13 +5,17 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Work, check, open_journal, recovered, tiny};
-use wherry_journal::Class;
+use common::{RETIRED, Work, check, open_journal, recovered, tiny};
 use wherry_journal::testing::{MemoryDisk, Sabotage, Survivors};
+use wherry_journal::{Class, Durability, Options};
 
 /// A run over several segments with bursts, single records and two evacuations.
 fn run(seed: u64, sabotage: Sabotage) -> Work {
-    let mut work = Work::new(seed, sabotage);
+    run_with(seed, tiny(), sabotage)
+}
+
+fn run_with(seed: u64, options: Options, sabotage: Sabotage) -> Work {
+    let mut work = Work::with(seed, options, sabotage);
     let equal = seed.is_multiple_of(2);
     for step in 0..14 {
         let count = 1 + work.random.below(8) as usize;
@@ -145,18 +149,47 @@ fn what_a_crash_cut_off_never_comes_back() {
                     return;
                 }
                 let (journal, before) = open_journal(&disk, tiny(), Sabotage::default()).unwrap();
-                let (at, ticket) = journal.append(9, &[0xee; 104], Class::Settle).unwrap();
-                journal.wait_durable(ticket, None).unwrap();
-                let crashed = disk.crash(Survivors::All);
-                let (after, _) = recovered(&crashed, Sabotage::default()).unwrap();
-                assert_eq!(after.len(), before.len() + 1, "seed {seed}, {what}");
-                assert_eq!(after[..before.len()], before);
-                assert_eq!(after[before.len()].at, at);
+                // One by one, until they have filled the torn place and reach what lies behind it.
+                for count in 1..=8 {
+                    let (at, ticket) = journal.append(9, &[0xee; 104], Class::Settle).unwrap();
+                    journal.wait_durable(ticket, None).unwrap();
+                    let crashed = disk.crash(Survivors::All);
+                    let (after, _) = recovered(&crashed, Sabotage::default()).unwrap();
+                    assert_eq!(after.len(), before.len() + count, "seed {seed}, {what}");
+                    assert!(after[..before.len()] == before);
+                    assert_eq!(after.last().unwrap().at, at);
+                }
                 went_on += 1;
             });
         });
     }
     assert!(went_on > 100, "{went_on}");
+}
+
+/// The lazy modes may lose what was not synced, always at the end; no crash looks like damage.
+#[test]
+fn without_syncs_a_crash_takes_the_end_and_nothing_else() {
+    for seed in 0..2 * rounds() {
+        let options = Options {
+            durability: Durability::Never,
+            ..tiny()
+        };
+        let work = run_with(seed, options, Sabotage::default());
+        work.disk.history().for_each_point(|point| {
+            let retired: Vec<_> = point
+                .marks
+                .iter()
+                .copied()
+                .filter(|mark| mark & RETIRED != 0)
+                .collect();
+            point.for_each_state(20, seed, |what, disk| {
+                let (records, report) = recovered(&disk, Sabotage::default())
+                    .unwrap_or_else(|error| panic!("seed {seed}, {what}: {error}"));
+                assert!(report.holes.is_empty());
+                check(&work.appended, &retired, &records).unwrap();
+            });
+        });
+    }
 }
 
 /// Only the process dies, the next one goes on, and then the power fails: what the first one left unsynced (and the second

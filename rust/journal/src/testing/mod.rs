@@ -39,5 +39,5 @@ pub fn recover(
     replay: &mut dyn Replay,
     sabotage: Sabotage,
 ) -> Result<Report, OpenError> {
-    crate::journal::prepare_open(&disk, options, replay, sabotage).map(|opening| opening.report)
+    crate::opening::prepare_open(&disk, options, replay, sabotage).map(|opening| opening.report)
 }

@@ -116,9 +116,14 @@ pub struct Work {
 impl Work {
     /// A fresh journal on a recording disk.
     pub fn new(seed: u64, sabotage: Sabotage) -> Self {
+        Self::with(seed, tiny(), sabotage)
+    }
+
+    /// The same with options.
+    pub fn with(seed: u64, options: Options, sabotage: Sabotage) -> Self {
         let disk = MemoryDisk::new();
         disk.record();
-        let (journal, _) = open_journal(&disk, tiny(), sabotage).unwrap();
+        let (journal, _) = open_journal(&disk, options, sabotage).unwrap();
         journal.set_observer(Arc::new(Marker(Arc::clone(&disk))));
         Self {
             disk,
