@@ -6,16 +6,22 @@
 //! *batch floor* = one thread, no hand-over: encode N records, `pwrite`, `fdatasync`, again; *raw group commit* = a mutexed
 //! buffer that one thread swaps, writes and syncs, with the same publishers as the journal. The variants of a row run one
 //! after another in each round, and the median round is shown with its range.
+//!
+//! `--sync-us 100` puts a sleep of that length in the place of each sync, floors included: with `--directory /dev/shm` it
+//! compares the journal with the floors on a machine whose disk is busy with other things.
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use wherry_journal::{AppendError, Class, Disk, Durability, Journal, Options, Replay};
+use wherry_journal::{
+    AppendError, Class, Disk, DiskFile, Durability, Journal, Mapping, Options, Replay,
+};
 
 const PAYLOAD_BYTES: usize = 128;
 const RECORD_BYTES: usize = 144;
@@ -24,6 +30,73 @@ struct Settings {
     seconds: f64,
     rounds: usize,
     directory: PathBuf,
+}
+
+/// Length of a pretended sync; 0 = sync.
+static SYNC_US: AtomicU64 = AtomicU64::new(0);
+
+fn sync(file: &File) {
+    match SYNC_US.load(Ordering::Relaxed) {
+        0 => file.sync_data().expect("a healthy disk"),
+        time => std::thread::sleep(Duration::from_micros(time)),
+    }
+}
+
+/// The real disk with a pretended sync.
+struct Pretending(Arc<dyn Disk>);
+
+impl Disk for Pretending {
+    fn lock(&self) -> io::Result<Result<Box<dyn Send + Sync>, Option<u32>>> {
+        self.0.lock()
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(PretendingFile(self.0.create(name, bytes)?)))
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(PretendingFile(self.0.open(name)?)))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_directory(&self) -> io::Result<()> {
+        self.0.sync_directory()
+    }
+}
+
+struct PretendingFile(Arc<dyn DiskFile>);
+
+impl DiskFile for PretendingFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read(buffer, offset)
+    }
+    fn write(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write(data, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_micros(SYNC_US.load(Ordering::Relaxed)));
+        Ok(())
+    }
+    fn map(&self) -> io::Result<Arc<dyn Mapping>> {
+        self.0.map()
+    }
+}
+
+fn disk(path: PathBuf) -> Arc<dyn Disk> {
+    let real = <dyn Disk>::real(path);
+    if SYNC_US.load(Ordering::Relaxed) == 0 {
+        real
+    } else {
+        Arc::new(Pretending(real))
+    }
 }
 
 struct Nothing;
@@ -97,7 +170,7 @@ impl Raw {
                 state.end
             };
             file.write_all_at(&buffer, offset).expect("a healthy disk");
-            file.sync_data().expect("a healthy disk");
+            sync(file);
             offset += buffer.len() as u64;
             if offset > FLOOR_FILE_BYTES - (4 << 20) {
                 offset = 4096;
@@ -222,7 +295,7 @@ fn batch_floor(directory: &Path, batch: usize, seconds: f64) -> f64 {
         buffer.clear();
         (0..batch).for_each(|_| buffer.extend_from_slice(&encode(&payload)));
         file.write_all_at(&buffer, offset).expect("a healthy disk");
-        file.sync_data().expect("a healthy disk");
+        sync(&file);
         offset += buffer.len() as u64;
         if offset > FLOOR_FILE_BYTES - (4 << 20) {
             offset = 4096;
@@ -288,8 +361,7 @@ impl Log for Recycling {
 
 fn open(directory: &Path) -> Recycling {
     let path = directory.join("journal");
-    let journal =
-        Journal::open(<dyn Disk>::real(path), Options::default(), &mut Nothing).expect("a journal");
+    let journal = Journal::open(disk(path), Options::default(), &mut Nothing).expect("a journal");
     let wanted = Arc::new(AtomicBool::new(true));
     journal.set_observer(Arc::new(FreeAll(Mutex::new(Some(Arc::clone(&wanted))))));
     Recycling {
@@ -350,13 +422,6 @@ fn confirmed(settings: &Settings) {
     );
 }
 
-/// Bytes that this process caused to be written to devices, counted when pages are made dirty.
-fn process_device_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/io").ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
-}
-
 /// Bytes that all processes wrote to all disks.
 fn all_device_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/diskstats").ok()?;
@@ -379,7 +444,7 @@ fn device_bytes(settings: &Settings) {
     );
     let journal = open(&settings.directory);
     for window in [1, 64, 1000] {
-        let (Some(process), Some(all)) = (process_device_bytes(), all_device_bytes()) else {
+        let Some(all) = all_device_bytes() else {
             return;
         };
         let before = journal.log.0.statistics();
@@ -387,8 +452,7 @@ fn device_bytes(settings: &Settings) {
         let after = journal.log.0.statistics();
         let records = (after.records - before.records) as f64;
         println!(
-            "  {window:>4} outstanding: {:>7.1} {:>7.1}   ({:.1} records a sync)",
-            (process_device_bytes().unwrap_or(0) - process) as f64 / records,
+            "  {window:>4} outstanding: {:>7.1}   ({:.1} records a sync)",
             (all_device_bytes().unwrap_or(0) - all) as f64 / records,
             records / (after.syncs - before.syncs) as f64,
         );
@@ -412,9 +476,8 @@ fn recovery(settings: &Settings) {
         durability: Durability::Never,
         ..Options::default()
     };
-    let journal = Ours(
-        Journal::open(<dyn Disk>::real(&path), options.clone(), &mut Nothing).expect("a journal"),
-    );
+    let journal =
+        Ours(Journal::open(disk(path.clone()), options.clone(), &mut Nothing).expect("a journal"));
     let started = Instant::now();
     (0..RECORDS).for_each(|_| {
         journal.append(&[0x5a; PAYLOAD_BYTES]);
@@ -430,7 +493,7 @@ fn recovery(settings: &Settings) {
         let mut count = Count(0);
         let started = Instant::now();
         let journal =
-            Journal::open(<dyn Disk>::real(&path), options.clone(), &mut count).expect("a journal");
+            Journal::open(disk(path.clone()), options.clone(), &mut count).expect("a journal");
         rates.push(RECORDS as f64 / started.elapsed().as_secs_f64());
         assert_eq!(count.0, RECORDS * PAYLOAD_BYTES as u64);
         drop(journal);
@@ -463,6 +526,7 @@ fn main() {
         rounds: number("--rounds", if quick { 1.0 } else { 5.0 }) as usize,
         directory,
     };
+    SYNC_US.store(number("--sync-us", 0.0) as u64, Ordering::Relaxed);
     confirmed(&settings);
     device_bytes(&settings);
     if !quick {
