@@ -409,6 +409,68 @@ fn a_leased_message_expires_when_it_comes_back() {
 }
 
 #[test]
+fn a_message_whose_time_ends_while_it_waits_for_a_retry_dies_then() {
+    let w = world();
+    let retry = RetryPolicy {
+        kind: RetryKind::Constant,
+        attempts: 9,
+        first: Duration::from_secs(5),
+        factor: 1.0,
+        maximum: None,
+        jitter: false,
+        dead_letter: None,
+    };
+    let ttl = Some(Duration::from_secs(3));
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            retry: Some(retry),
+            message_ttl: ttl,
+            ..Default::default()
+        },
+    );
+    w.publish("", "q", "a");
+    let c = consumer(&q, 0);
+    c.settle(take(&c, 1)[0].tag, false, Outcome::Failed)
+        .unwrap();
+    w.advance(5000);
+    let statistics = q.statistics();
+    assert_eq!(
+        (statistics.expired, statistics.ready, statistics.ready_bytes),
+        (1, 0, 0)
+    );
+}
+
+#[test]
+fn consumers_of_different_priority_come_and_go_from_many_threads() {
+    let broker = Broker::open(BrokerOptions::default()).unwrap();
+    let host = broker.virtual_host("/").unwrap();
+    let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+    let exchange = host.exchange("").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (queue, exchange) = (&queue, &exchange);
+            scope.spawn(move || {
+                for n in 0..2000 {
+                    let options = ConsumerOptions {
+                        priority: (thread + n) % 3,
+                        ..Default::default()
+                    };
+                    let c = queue.consume(options, None).unwrap();
+                    exchange.publish(&NewMessage::new("q", b"x")).unwrap();
+                    for d in take(&c, 2) {
+                        c.settle(d.tag, false, Outcome::Ack).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let statistics = queue.statistics();
+    assert_eq!(statistics.ready + statistics.acknowledged, 6000);
+    assert_eq!((statistics.consumers, statistics.unacked), (0, 0));
+}
+
+#[test]
 fn a_ttl_of_zero_means_now_or_never() {
     let w = world();
     let q = w.queue("q", QueueOptions::default());

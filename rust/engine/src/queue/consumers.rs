@@ -1,5 +1,8 @@
 //! Who consumes from a queue, and who of them may take now: exclusive consumers, single active consumer, priorities.
 //! Plain queues with plain consumers never come here while taking.
+//!
+//! The list holds its consumers weakly. To upgrade one is to own it for a moment, and to drop the last owner is to
+//! cancel it, which comes back to this list: so nothing is upgraded and dropped while the list is locked.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,9 +11,21 @@ use parking_lot::Mutex;
 
 use crate::consumer::Consumer;
 
+struct Registered {
+    consumer: Weak<Consumer>,
+    priority: i32,
+    exclusive: bool,
+}
+
+impl Registered {
+    fn is(&self, consumer: &Consumer) -> bool {
+        std::ptr::eq(self.consumer.as_ptr(), consumer)
+    }
+}
+
 pub(crate) struct Consumers {
     /// In order of registration.
-    list: Mutex<Vec<Weak<Consumer>>>,
+    list: Mutex<Vec<Registered>>,
     /// Length of `list`. Relaxed: a count.
     count: AtomicUsize,
     single_active: bool,
@@ -39,15 +54,15 @@ impl Consumers {
     /// Adds a consumer unless an exclusive one has the queue, or it wants the queue exclusively and is not alone.
     pub(crate) fn add(&self, consumer: &Arc<Consumer>) -> bool {
         let mut list = self.list.lock();
-        let others = !list.is_empty();
-        let exclusive_there = list
-            .iter()
-            .filter_map(Weak::upgrade)
-            .any(|c| c.options().exclusive);
-        if exclusive_there || (consumer.options().exclusive && others) {
+        let exclusive = consumer.options().exclusive;
+        if list.iter().any(|other| other.exclusive) || (exclusive && !list.is_empty()) {
             return false;
         }
-        list.push(Arc::downgrade(consumer));
+        list.push(Registered {
+            consumer: Arc::downgrade(consumer),
+            priority: consumer.options().priority,
+            exclusive,
+        });
         self.update(&list);
         true
     }
@@ -56,17 +71,14 @@ impl Consumers {
     pub(crate) fn remove(&self, consumer: &Consumer) -> Option<usize> {
         let mut list = self.list.lock();
         let before = list.len();
-        list.retain(|known| !std::ptr::eq(known.as_ptr(), consumer));
+        list.retain(|known| !known.is(consumer));
         self.update(&list);
         (list.len() != before).then_some(list.len())
     }
 
-    fn update(&self, list: &[Weak<Consumer>]) {
+    fn update(&self, list: &[Registered]) {
         self.count.store(list.len(), Ordering::Relaxed);
-        let prioritised = list
-            .iter()
-            .filter_map(Weak::upgrade)
-            .any(|c| c.options().priority != 0);
+        let prioritised = list.iter().any(|known| known.priority != 0);
         self.restricted
             .store(self.single_active || prioritised, Ordering::Relaxed);
     }
@@ -78,17 +90,24 @@ impl Consumers {
         }
         let list = self.list.lock();
         if self.single_active {
-            return list
-                .first()
-                .is_some_and(|first| std::ptr::eq(first.as_ptr(), consumer));
+            return list.first().is_some_and(|first| first.is(consumer));
         }
-        !list
+        let higher: Vec<Arc<Consumer>> = list
             .iter()
-            .filter_map(Weak::upgrade)
-            .any(|other| other.options().priority > consumer.options().priority && other.has_room())
+            .filter(|other| other.priority > consumer.options().priority)
+            .filter_map(|other| other.consumer.upgrade())
+            .collect();
+        drop(list);
+        !higher.iter().any(|other| other.has_room())
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Consumer>> {
-        self.list.lock().iter().filter_map(Weak::upgrade).collect()
+        let list = self.list.lock();
+        let all = list
+            .iter()
+            .filter_map(|known| known.consumer.upgrade())
+            .collect();
+        drop(list);
+        all
     }
 }

@@ -134,6 +134,10 @@ impl Queue {
                     note,
                     body_bytes,
                 } => {
+                    if self.is_expired(&token) {
+                        self.bury_expired(token);
+                        continue;
+                    }
                     self.enter(1, body_bytes);
                     self.return_to_place(token, note);
                     self.wake(1);
