@@ -472,11 +472,11 @@ impl Broker {
             return Ok(());
         }
         self.core.memory.release();
+        for consumer in self.core.all_consumers() {
+            consumer.cancel();
+        }
         let queues = self.core.all_queues();
         for queue in &queues {
-            for consumer in queue.consumers.all() {
-                consumer.cancel();
-            }
             for waiter in queue.waiters.take(usize::MAX) {
                 waiter.notify();
             }

@@ -212,6 +212,15 @@ impl Core {
         self.consumers.write().remove(&id);
     }
 
+    /// Those of `get` included.
+    pub(crate) fn all_consumers(&self) -> Vec<Arc<Consumer>> {
+        self.consumers
+            .read()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
     pub(crate) fn consumer_by_id(&self, id: u32) -> Option<Arc<Consumer>> {
         self.consumers.read().get(&id)?.upgrade()
     }

@@ -1355,3 +1355,55 @@ fn many_threads_lose_and_double_nothing() {
         (0, 0, 0)
     );
 }
+
+#[test]
+fn what_was_handed_out_when_the_broker_closed_comes_back_redelivered() {
+    let path = std::env::temp_dir().join(format!("wherry-test-{}-handed-out", std::process::id()));
+    let open = || {
+        let broker = Broker::open(BrokerOptions {
+            path: Some(path.clone()),
+            ..Default::default()
+        })
+        .unwrap();
+        let host = broker.virtual_host("/").unwrap();
+        (broker, host)
+    };
+    let (broker, host) = open();
+    let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+    let exchange = host.exchange("").unwrap();
+    for body in ["a", "b", "c", "d"] {
+        exchange
+            .publish(&NewMessage::new("q", body.as_bytes()))
+            .unwrap();
+    }
+    let get = queue
+        .consume(
+            ConsumerOptions {
+                hidden: true,
+                ..Default::default()
+            },
+            None,
+        )
+        .unwrap();
+    let c = consumer(&queue, 0);
+    let first = take(&c, 2);
+    c.settle(first[0].tag, false, Outcome::Nack { requeue: true })
+        .unwrap();
+    assert_eq!(bodies(&take(&get, 1)), ["a"]);
+    broker.close().unwrap();
+
+    let (broker, host) = open();
+    let d = consumer(&host.queue("q").unwrap(), 0);
+    let again = take(&d, 10);
+    assert_eq!(bodies(&again), ["a", "b", "c", "d"]);
+    assert_eq!(
+        again.iter().map(|d| d.redelivered).collect::<Vec<_>>(),
+        [true, true, false, false]
+    );
+    assert_eq!(
+        again.iter().map(|d| d.delivery_count).collect::<Vec<_>>(),
+        [1, 0, 0, 0]
+    );
+    drop((d, broker));
+    std::fs::remove_dir_all(path).unwrap();
+}

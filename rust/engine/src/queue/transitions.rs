@@ -297,10 +297,14 @@ impl Queue {
         }
     }
 
-    /// leased → ready, at its own place; no verdict on the message.
+    /// leased → ready, at its own place; no verdict on the message. That it was handed out outlives a restart.
     pub(crate) fn give_back(&self, token: Token, body_bytes: u64) {
         add(&self.counters.done.returned, 1);
         let note = Note(token.note()).returned();
+        if note.0 != token.note() && !self.is_deleted() {
+            // A journal that fails is seen by publishers; the flag is then as after a crash.
+            let _ = self.record_requeue(&token, note, 0);
+        }
         self.requeue(token, note, body_bytes);
     }
 
