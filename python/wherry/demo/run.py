@@ -208,7 +208,7 @@ def _compare(console: Console, wanted: dict[str, Rows], found: dict[str, Rows]) 
         lines = differences(rows, found[name])
         console.print(f"{name}: DIFFERENT from the data's", style="red", highlight=False)
         for line in islice(lines, DIFFERENCES_SHOWN_MAX):
-            console.print(f"  {line}", markup=False, highlight=False)
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         more = sum(1 for _ in lines)
         if more:
             console.print(f"  ... and {more:,} rows more", highlight=False)
