@@ -49,7 +49,7 @@ format: $(VENV)/.built  ## Format Rust and Python
 check-rust:  ## Rust without running it: format, clippy, documentation
 	cargo fmt --all --check
 	PYO3_PYTHON=$(PYTHON) cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --all-features
+	RUSTDOCFLAGS='-D warnings -A rustdoc::bare-urls' cargo doc --no-deps --document-private-items --all-features
 
 .PHONY: check-python
 check-python: $(VENV)/.built  ## Python without running it: ruff, mypy --strict, stubtest
