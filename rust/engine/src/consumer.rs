@@ -537,12 +537,13 @@ impl Consumer {
         if !first {
             return;
         }
-        let registered = !self.queue.waiters.unregister(self);
+        self.queue.waiters.unregister(self);
         self.queue.core.forget_consumer(self.id);
         let left = self.queue.consumers.remove(self);
         self.queue.touch();
         self.queue.ready.trim();
-        if n > 0 || registered {
+        // For what it gave back, for a notice that was spent on it, and for whoever may take now that it is gone.
+        if self.queue.ready.has_ready() {
             self.queue.wake(n.max(1));
         }
         self.notify();
