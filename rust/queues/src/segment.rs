@@ -137,10 +137,15 @@ impl<T> SegmentRef<T> {
     pub(crate) unsafe fn free(self) {
         #[cfg(wherry_loom)]
         {
-            // SAFETY: owned. Leaked on purpose: a late access must find the mark and not recycled memory.
-            unsafe { self.0.as_ref() }
-                .freed
-                .with_mut(|freed| unsafe { *freed = true });
+            // Leaked on purpose: a late access must find the marks and not recycled memory.
+            // SAFETY: owned.
+            let head = unsafe { self.0.as_ref() };
+            // SAFETY: loom stops the model if anybody looks at the same time.
+            head.freed.with_mut(|freed| unsafe { *freed = true });
+            for index in 0..head.capacity {
+                // SAFETY: in bounds, and owned.
+                unsafe { &*self.slot_pointer(index) }.mark_freed();
+            }
         }
         #[cfg(not(wherry_loom))]
         {

@@ -56,6 +56,9 @@ const REMOVED: u64 = 4;
 const SETTLED: u64 = 5;
 const HELD: u64 = 6;
 const STATE_MASK: u64 = 0b111;
+/// Under the model checker: the slot's segment was freed.
+#[cfg(wherry_loom)]
+const FREED: u64 = 7;
 
 const PINNED: u64 = 1 << 3;
 const INSPECTED: u64 = 1 << 4;
@@ -83,6 +86,12 @@ struct Word(u64);
 impl Word {
     #[inline]
     fn state(self) -> u64 {
+        #[cfg(wherry_loom)]
+        assert_ne!(
+            self.0 & STATE_MASK,
+            FREED,
+            "slot used after its segment was freed"
+        );
         self.0 & STATE_MASK
     }
 
@@ -108,6 +117,9 @@ impl Word {
 
     #[inline]
     fn duty(self) -> Duty {
+        debug_assert!(matches!(self.state(), LEASED | RETURNED | REMOVED));
+        #[cfg(wherry_loom)]
+        self.state();
         if !self.has(BATON | ORPHAN) {
             Duty::None
         } else if !self.has(ORPHAN) {
@@ -162,6 +174,12 @@ impl<T> Slot<T> {
             word: AtomicU64::new(EMPTY),
             value: UnsafeCell::new(MaybeUninit::uninit()),
         }
+    }
+
+    #[cfg(wherry_loom)]
+    pub(crate) fn mark_freed(&self) {
+        // AcqRel: an exchange, so that no later exchange of a late user misses it.
+        self.word.swap(FREED, Ordering::AcqRel);
     }
 
     /// EMPTY → READY.

@@ -6,7 +6,7 @@
 //!
 //! Besides what each model asserts, loom checks that every read of an element is ordered after the write of it, and every look
 //! into a segment before the segment's end. At most five preemptions are explored unless `LOOM_MAX_PREEMPTIONS` says
-//! otherwise (with 6 the run takes half a minute); the known bugs of such queues need two.
+//! otherwise (5 take half a minute on two busy cores); the known bugs of such queues need two.
 
 #![cfg(wherry_loom)]
 
