@@ -422,29 +422,30 @@ fn confirmed(settings: &Settings) {
     );
 }
 
-/// Bytes that all processes wrote to all disks.
-fn all_device_bytes() -> Option<u64> {
+/// Bytes that were written to the device that a directory lies on, by whomever.
+fn written_to_device(directory: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata(directory).ok()?.dev();
+    let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
     let text = std::fs::read_to_string("/proc/diskstats").ok()?;
-    let sectors = |line: &str| {
-        line.split_whitespace()
-            .nth(9)
-            .and_then(|field| field.parse::<u64>().ok())
-    };
-    let whole = text.lines().filter(|line| {
-        line.split_whitespace()
-            .nth(2)
-            .is_some_and(|name| Path::new("/sys/block").join(name).exists())
-    });
-    Some(whole.filter_map(sectors).sum::<u64>() * 512)
+    text.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let ours = fields[0].parse() == Ok(major) && fields[1].parse() == Ok(minor);
+        if ours {
+            fields[9].parse::<u64>().ok().map(|sectors| sectors * 512)
+        } else {
+            None
+        }
+    })
 }
 
 fn device_bytes(settings: &Settings) {
     println!(
-        "device bytes for each 128-byte record (this process's dirty pages; all disks of the machine)"
+        "device bytes for each 128-byte record (all that was written to the device: it must have no other user)"
     );
     let journal = open(&settings.directory);
     for window in [1, 64, 1000] {
-        let Some(all) = all_device_bytes() else {
+        let Some(all) = written_to_device(&settings.directory) else {
             return;
         };
         let before = journal.log.0.statistics();
@@ -453,7 +454,7 @@ fn device_bytes(settings: &Settings) {
         let records = (after.records - before.records) as f64;
         println!(
             "  {window:>4} outstanding: {:>7.1}   ({:.1} records a sync)",
-            (all_device_bytes().unwrap_or(0) - all) as f64 / records,
+            (written_to_device(&settings.directory).unwrap_or(0) - all) as f64 / records,
             records / (after.syncs - before.syncs) as f64,
         );
     }
