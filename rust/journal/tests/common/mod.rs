@@ -199,6 +199,22 @@ impl Work {
     }
 }
 
+/// Appends what settles something, waiting for room if need be; returns its address and ticket.
+pub fn settle(journal: &Journal, payload: &[u8]) -> (u64, u64) {
+    loop {
+        match journal.append(9, payload, Class::Settle) {
+            Ok(done) => return done,
+            Err(AppendError::Busy) => {
+                assert!(
+                    journal.wait_space(Some(std::time::Duration::from_secs(10))),
+                    "no space and no word of it"
+                );
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// Whether what a crash left is right, given what had been confirmed and let go before. The records must be exactly one
 /// unbroken run of those appended, from the oldest segment that was kept to at least the last confirmed one.
 pub fn check(appended: &[(Record, u64)], marks: &[u64], replayed: &[Record]) -> Result<(), String> {
