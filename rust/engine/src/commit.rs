@@ -378,8 +378,14 @@ pub(crate) fn commit(
     debug_assert!(out.is_empty());
     let ticket = reservation.map_or(Ticket::NONE, |r| Ticket(r.finish()));
 
+    // What follows from a message's arrival may take messages, also from queues of this very commit, and whoever takes
+    // waits for claims that are not filled: so every claim is filled before anything follows.
+    let mut effects: SmallVec<[Effects<'_>; 1]> = SmallVec::new();
     for (run, written) in done {
-        written.fill(core, run);
+        written.fill(core, run, &mut effects);
+    }
+    for effect in effects {
+        effect.happen();
     }
     Ok(ticket)
 }
@@ -438,8 +444,24 @@ struct Written<'a> {
     claims: SmallVec<[Claimed<'a>; 1]>,
 }
 
+/// What follows from messages having become ready in a queue.
+struct Effects<'a> {
+    queue: &'a Arc<Queue>,
+    messages: usize,
+    deadlines: SmallVec<[(u64, Event); 1]>,
+}
+
+impl Effects<'_> {
+    fn happen(self) {
+        for (deadline_ns, event) in self.deadlines {
+            self.queue.watch_deadline(deadline_ns, event);
+        }
+        self.queue.after_publish(self.messages);
+    }
+}
+
 impl Written<'_> {
-    fn fill(self, core: &Core, run: &PublishRun<'_>) {
+    fn fill<'a>(self, core: &Core, run: &PublishRun<'a>, effects: &mut SmallVec<[Effects<'a>; 1]>) {
         if self.durable > 0
             && let Some(storage) = core.storage()
         {
@@ -503,10 +525,11 @@ impl Written<'_> {
                         }
                     }
                     claim.fill(stored);
-                    for (deadline_ns, event) in deadlines {
-                        queue.watch_deadline(deadline_ns, event);
-                    }
-                    queue.after_publish(run.drafts.len());
+                    effects.push(Effects {
+                        queue,
+                        messages: run.drafts.len(),
+                        deadlines,
+                    });
                 }
                 Claimed::Scheduled(first) => {
                     for (index, (draft, stored)) in run.drafts.iter().zip(stored).enumerate() {

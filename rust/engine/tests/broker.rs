@@ -707,6 +707,36 @@ fn length_limits_drop_the_head_or_refuse() {
 }
 
 #[test]
+fn queues_that_overflow_into_each_other_take_one_message_at_once() {
+    let w = world();
+    w.exchange("both", ExchangeKind::Fanout);
+    let bounded = |dead: &str| QueueOptions {
+        max_length: Some(1),
+        dead_letter_exchange: Some(String::new()),
+        dead_letter_routing_key: Some(dead.into()),
+        ..Default::default()
+    };
+    let a = w.queue("a", bounded("b"));
+    let b = w.queue("b", bounded("a"));
+    w.bind("a", "both", "");
+    w.bind("b", "both", "");
+    for n in 0..3 {
+        w.publish("both", "", &n.to_string());
+    }
+    assert_eq!((a.statistics().ready, b.statistics().ready), (1, 1));
+    let mut t = w.host.transaction();
+    for _ in 0..3 {
+        t.publish(
+            &w.host.exchange("both").unwrap(),
+            &NewMessage::new("", b"t"),
+        )
+        .unwrap();
+    }
+    t.commit().unwrap();
+    assert_eq!((a.statistics().ready, b.statistics().ready), (1, 1));
+}
+
+#[test]
 fn a_full_priority_queue_spares_what_is_urgent() {
     let w = world();
     let q = w.queue(
