@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import wherry
+from helpers import tasks
 from test_exchange import EVERYTHING
 
 
@@ -161,6 +162,46 @@ async def test_a_backlog_larger_than_the_journals_buffer(tmp_path: Path) -> None
                 seen += 1
                 delivery.ack()
         assert seen == 600
+
+
+def fill(exchange: wherry.Exchange | wherry.blocking.Exchange) -> int:
+    """Publish until the journal's buffer is full; how many there were."""
+    body = bytes(100_000)
+    for count in range(10_000):
+        try:
+            exchange.publish_nowait(body, "q")
+        except wherry.Busy:  # noqa: PERF203
+            return count
+    raise AssertionError("the journal's buffer has no end")
+
+
+async def test_a_publisher_that_outruns_the_disk_waits(tmp_path: Path) -> None:
+    async with wherry.open(tmp_path / "j") as broker, tasks() as running:
+        queue = await broker.declare_queue("q")
+        exchange = broker.default_exchange
+        count = fill(exchange)
+        waiting = [running.start(exchange.publish, b"waited", "q") for _ in range(5)]
+        waiting.append(running.start(exchange.publish_many, [b"waited"] * 5, "q"))
+        with pytest.raises(wherry.Busy, match="wait for space"):  # noqa: PT012
+            for _ in range(1000):
+                exchange.publish_many_nowait([bytes(100_000)] * 9, "q")
+        for task in waiting:
+            await task.wait()
+        await broker.sync()
+        bodies = [m.body for m in queue.browse(limit=10_000)]
+        assert bodies.count(b"waited") == 10
+        assert len(bodies) >= count + 10
+
+
+def test_a_blocking_publisher_that_outruns_the_disk_waits(tmp_path: Path) -> None:
+    with wherry.blocking.open(tmp_path / "j") as broker:
+        queue = broker.declare_queue("q")
+        exchange = broker.default_exchange
+        fill(exchange)
+        exchange.publish(b"waited", "q")
+        fill(exchange)
+        exchange.publish_many([b"waited"] * 5, "q")
+        assert [m.body for m in queue.browse(limit=10_000)].count(b"waited") == 6
 
 
 PUBLISHER = """

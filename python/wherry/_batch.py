@@ -69,7 +69,7 @@ class Batch:
                 self._consumer._fail_many(self.deliveries)
             else:
                 # Cancelled or interrupted: no fault of the messages.
-                self.nack()
+                self._consumer._release_many(self.deliveries)
         except (UnknownDelivery, BrokerClosed):
             # They are back already. The exception that ends the block says more.
             pass

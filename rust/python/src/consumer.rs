@@ -44,31 +44,19 @@ impl HandOut {
         }
     }
 
-    /// What is settled after closing would not reach the disk.
-    #[inline]
-    fn check_open(&self) -> Result<()> {
-        if self.shared.is_closed() {
-            return Err(EngineError::Closed.into());
-        }
-        Ok(())
-    }
-
     /// An error if nothing will ever come.
     #[cold]
     pub(crate) fn check(&self) -> Result<()> {
-        self.check_open()?;
+        // What is settled after closing would not reach the disk.
+        self.shared.check_open()?;
         if self.left.load(Ordering::Acquire) {
             return Err(Error::invalid(
                 "this consumer was left: open another with queue.consume()",
             ));
         }
         let queue = self.consumer.queue();
-        // Who waits in `get` is no consumer that the engine cancels: see whether the queue is still the one there.
-        let there = self
-            .host
-            .queue(queue.name())
-            .is_ok_and(|found| Arc::ptr_eq(&found, queue));
-        if !there || self.consumer.is_cancelled() {
+        // Who waits in `get` is no consumer that the engine cancels with the queue.
+        if queue.is_deleted() || self.consumer.is_cancelled() {
             return Err(EngineError::UnknownQueue {
                 name: queue.name().to_owned(),
                 virtual_host: self.host.name().to_owned(),
@@ -79,7 +67,7 @@ impl HandOut {
     }
 
     pub(crate) fn settle(&self, tag: u64, multiple: bool, outcome: Outcome) -> Result<()> {
-        self.check_open()?;
+        self.shared.check_open()?;
         // Room in the prefetch, the next of a group, a requeued message: all may wake somebody.
         let _call = self.shared.enter();
         self.consumer.settle(tag, multiple, outcome)?;
@@ -184,7 +172,7 @@ impl Consumer {
         for delivery in &deliveries {
             tags.push(self.own(delivery.get())?);
         }
-        self.hand_out.check_open()?;
+        self.hand_out.shared.check_open()?;
         let _call = self.hand_out.shared.enter();
         self.hand_out.consumer.settle_many(&tags, outcome)?;
         for delivery in &deliveries {
@@ -303,6 +291,11 @@ impl Consumer {
     /// The handling of these deliveries failed: the queue's retry policy decides.
     fn _fail_many(&self, deliveries: &Bound<'_, PyAny>) -> Result<()> {
         self.settle_many(deliveries, Outcome::Failed)
+    }
+
+    /// These deliveries return to their places as if they had not been handed out.
+    fn _release_many(&self, deliveries: &Bound<'_, PyAny>) -> Result<()> {
+        self.settle_many(deliveries, Outcome::Release)
     }
 
     /// The token that the port reports when `_arm` asked for it.

@@ -73,7 +73,7 @@ impl Delivery {
             Outcome::Failed
         } else {
             // Cancelled or interrupted: no fault of the message.
-            Outcome::Nack { requeue: true }
+            Outcome::Release
         };
         match self.settle(outcome) {
             // The consumer, the lease or the broker is gone, so the message is back already. The user's exception
@@ -264,6 +264,8 @@ impl Delivery {
     }
 
     /// Not done: the message returns to its own place, or with `requeue=False` it is dead-lettered or dropped.
+    ///
+    /// Returned, the attempt counts as failed: the queue's retry policy and delivery limit apply.
     ///
     /// Raises:
     ///     UnknownDelivery: it is settled already, its lease ran out, or its consumer is gone.

@@ -36,6 +36,16 @@ impl Shared {
         self.port.get().map(|(port, _)| &**port)
     }
 
+    /// An error once the broker is closed, for calls that the engine would answer otherwise.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            Err(wherry_engine::Error::Closed.into())
+        } else {
+            Ok(())
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -194,9 +204,7 @@ impl Engine {
         if let Some(error) = self.shared.broker.failed() {
             return Err(error.into());
         }
-        if self.shared.is_closed() {
-            return Err(wherry_engine::Error::Closed.into());
-        }
+        self.shared.check_open()?;
         Ok(false)
     }
 

@@ -69,6 +69,7 @@ fn tuple_of<'py>(messages: &Bound<'py, PyAny>) -> Result<Bound<'py, PyTuple>> {
 impl Exchange {
     #[new]
     fn new(host: &VirtualHost, name: &str) -> Result<Self> {
+        host.shared.check_open()?;
         Ok(Exchange {
             shared: Arc::clone(&host.shared),
             exchange: host.host.exchange(name)?,

@@ -68,6 +68,7 @@ impl Queue {
 impl Queue {
     #[new]
     fn new(host: &VirtualHost, name: &str) -> Result<Self> {
+        host.shared.check_open()?;
         let queue = host.host.queue(name)?;
         Ok(Queue {
             shared: Arc::clone(&host.shared),

@@ -1,0 +1,96 @@
+"""Nothing leaks: objects go when their last reference goes, without waiting for the collector."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from typing import Any
+
+import pytest
+import trio
+
+import wherry
+from helpers import settle, tasks
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> None:
+    gc.collect()
+
+
+@pytest.mark.only("trio")
+async def test_bodies_and_deliveries_go() -> None:
+    async with wherry.open() as broker:
+        queue = await broker.declare_queue("q")
+        body = b"a body of its own"
+        before = sys.getrefcount(body)
+        for _ in range(100):
+            broker.default_exchange.publish_nowait(body, "q")
+            broker.default_exchange.publish_many_nowait([body, (body, "q")], "q")
+            wherry.Message(body, "q")
+        assert sys.getrefcount(body) == before
+        delivery = queue.get_nowait()
+        own = delivery.body
+        assert sys.getrefcount(own) == 3
+        del delivery
+        assert sys.getrefcount(own) == 2
+
+
+def test_a_broker_leaves_no_cycles_behind(no_garbage: None) -> None:
+    async def use() -> None:
+        async with wherry.open() as broker, tasks() as running:
+            queue = await broker.declare_queue("q")
+            running.start(queue.get)
+            await settle()
+            await broker.default_exchange.publish_many([b""] * 10, "q")
+            async with queue.consume() as consumer:
+                for delivery in await consumer.take():
+                    async with delivery:
+                        pass
+            async with broker.transaction() as tx:
+                tx.publish(broker.default_exchange, b"", "q")
+            gc.collect()  # trio's own, of starting tasks
+
+    with wherry.blocking.open() as broker:
+        queue = broker.declare_queue("q")
+        broker.default_exchange.publish(b"", "q")
+        with queue.consume() as consumer, next(consumer):
+            pass
+    del broker, queue, consumer
+    assert gc.collect() == 0
+    del use
+
+
+def test_a_closed_broker_goes_with_its_last_reference() -> None:
+    gone: list[weakref.ref[Any]] = []
+
+    async def use() -> None:
+        async with wherry.open() as broker:
+            await broker.declare_queue("q")
+            gone.append(weakref.ref(broker._waits))
+
+    trio.run(use)
+    gc.collect()
+    assert gone[0]() is None
+
+
+def test_a_million_messages_leave_the_memory_as_it_was() -> None:
+    import resource
+
+    with wherry.blocking.open() as broker:
+        queue = broker.declare_queue("q")
+        exchange = broker.default_exchange
+        batch = [b"0123456789"] * 1000
+
+        def cycle(count: int) -> int:
+            for _ in range(count):
+                exchange.publish_many_nowait(batch, "q")
+                for delivery in queue.get_many_nowait(1000):
+                    delivery.ack()
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        cycle(20)
+        before = cycle(100)
+        after = cycle(500)
+        assert after - before < 20_000  # KiB
