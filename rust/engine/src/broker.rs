@@ -1,5 +1,6 @@
 //! The broker: opens the journal, builds what it says, keeps time, and closes in order.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use wherry_journal::{
-    Class, Disk, Durability, Journal, Observer, OnCorruption, OpenError, Poisoned, RealDisk,
+    Class, Disk, Durability, Journal, Observer, OnCorruption, OpenError, Poisoned, RealDisk, Replay,
 };
 
 use crate::clock::Clock;
@@ -146,8 +147,9 @@ pub struct Broker {
 fn open_error(error: OpenError) -> Error {
     let text = error.to_string();
     match error {
-        OpenError::Corrupt { .. } => Error::JournalCorrupt(text),
+        OpenError::Corrupt { .. } | OpenError::Replay { .. } => Error::JournalCorrupt(text),
         OpenError::Locked { .. } => Error::DirectoryLocked(text),
+        OpenError::Io { error, .. } if error.kind() == ErrorKind::StorageFull => Error::DiskFull,
         _ => Error::Io(text),
     }
 }
@@ -158,6 +160,19 @@ impl Broker {
     /// # Errors
     /// [`Error::DirectoryLocked`], [`Error::JournalCorrupt`], [`Error::Io`], [`Error::DiskFull`].
     pub fn open(options: BrokerOptions) -> Result<Arc<Broker>, Error> {
+        Self::open_by(options, |disk, options, replay| {
+            Journal::open(disk, options, replay)
+        })
+    }
+
+    pub(crate) fn open_by(
+        options: BrokerOptions,
+        open: impl FnOnce(
+            Arc<dyn Disk>,
+            wherry_journal::Options,
+            &mut dyn Replay,
+        ) -> Result<Arc<Journal>, OpenError>,
+    ) -> Result<Arc<Broker>, Error> {
         let limit = options
             .memory_bytes_max
             .or_else(crate::memory::default_limit_bytes);
@@ -183,13 +198,18 @@ impl Broker {
                     ..wherry_journal::Options::default()
                 };
                 let mut recovery = Recovery::new(&core, options.progress);
-                let journal =
-                    Journal::open(disk, journal_options, &mut recovery).map_err(open_error)?;
+                let journal = open(disk, journal_options, &mut recovery).map_err(open_error)?;
                 core.set_storage(Storage::new(journal.clone()));
-                let empty = recovery.is_empty();
-                recovery.build()?;
-                if empty || !core.virtual_hosts.read().contains_key("/") {
-                    Self::create_virtual_host(&core, "/")?;
+                let built = recovery.build().and_then(|()| {
+                    if !core.virtual_hosts.read().contains_key("/") {
+                        Self::create_virtual_host(&core, "/")?;
+                    }
+                    Ok(())
+                });
+                if let Err(error) = built {
+                    core.virtual_hosts.write().clear(); // they hold the core, which holds the journal
+                    let _ = journal.close();
+                    return Err(error);
                 }
                 journal.set_observer(Arc::new(JournalObserver {
                     core: Arc::downgrade(&core),
@@ -484,13 +504,11 @@ impl Broker {
         self.threads.lock().clear(); // joins them
         let mut outcome = Ok(());
         if let Some(storage) = self.core.storage() {
-            let flushed = storage.flush_deferred();
-            // Only what was closed in order says so: after anything else, deliveries count as possibly made.
-            if flushed {
-                let _ = storage.append(entries::named_bytes(0), Class::Settle, |out| {
-                    entries::write_named(out, entries::CLOSED, &[]);
-                });
+            let mut returned = Vec::new();
+            for queue in &queues {
+                queue.returned_runs(&mut returned);
             }
+            storage.write_closed(&returned);
             outcome = storage
                 .journal()
                 .close()

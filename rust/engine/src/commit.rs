@@ -296,9 +296,12 @@ pub(crate) fn commit(
         bytes += unscheduled.len() * entries::PLACE_BYTES;
     }
     let sizes = [bytes];
-    let mut reservation = match core.storage() {
-        Some(storage) if bytes > 0 => Some(storage.reserve(&sizes, class)?),
-        _ => None,
+    let storage = core.storage().filter(|_| bytes > 0);
+    // Until the slots are filled: compaction would take a message for dead that is in the journal and in no queue yet.
+    let _compaction = storage.map(|s| s.compaction.read_recursive());
+    let mut reservation = match storage {
+        Some(storage) => Some(storage.reserve(&sizes, class)?),
+        None => None,
     };
     let (base, mut out) = match &mut reservation {
         Some(reservation) => reservation.next(RECORD_COMMIT),
@@ -465,8 +468,13 @@ impl Written<'_> {
         if self.durable > 0
             && let Some(storage) = core.storage()
         {
-            for at in self.addresses.iter().filter(|at| **at != 0) {
-                storage.journal().retain(*at, self.durable as u32);
+            for (at, draft) in self.addresses.iter().zip(run.drafts) {
+                if *at != 0 {
+                    let bytes =
+                        entries::message_bytes(&draft.parts, &draft.facts, self.durable, false);
+                    let journal = storage.journal();
+                    journal.retain_shares(*at, self.durable as u32, bytes as u64);
+                }
             }
         }
         // A backlogged queue keeps addresses; everybody else shares one message on the heap.

@@ -2,22 +2,30 @@
 //! forward what still lives in it. Runs on the timer's thread (with a virtual clock, on one of its own).
 //!
 //! What lives is decided by looking at the queues, not at counts: a message entry lives for a target whose slot still
-//! holds this very address. All of a record is copied under the compaction lock, so that nobody settles by a record
-//! in between; plain acknowledgements do not take the lock, so each slot is looked at once more after the copy, and an
-//! ack that came in between is appended again behind the copy. A segment is retired when everything appended
-//! before, the copies included, is on stable storage.
+//! holds this very address. A record is copied under the compaction lock, so that nobody publishes, or settles by a
+//! record, in between. Plain acknowledgements do not take the lock: they change the slot, then append. So the slots are
+//! looked at once more when the copy has its place in the journal and before it is written there: who is found settled
+//! then may stand in the journal before the copy, which is given up and made anew without them; who is not will stand
+//! behind it. So no entry that ends a message ever stands before a copy of it, whatever part of the journal a crash
+//! leaves. A segment is retired when everything appended before, the copies included, is on stable storage.
+//!
+//! Positions are never given out twice: where the dead messages of a segment may be the last that knew how far a queue
+//! had come, a small entry says so instead.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use wherry_journal::{Address, Class, Replay, SegmentNumber};
 
 use crate::core::Core;
-use crate::entries::{self, Entry, Place, RECORD_COMMIT, Run, Target};
-use crate::exchange::Destination;
+use crate::entries::{self, Entry, Place, RECORD_COMMIT, Target};
+use crate::exchange::{Destination, Exchange};
 use crate::queue::Queue;
 use crate::queue::schedule::Waiting;
 use crate::storage::{Storage, Ticket};
 use crate::topology;
+use crate::vhost::VirtualHost;
 
 /// Copies that wait to be durable before their segment can go.
 #[derive(Default)]
@@ -52,19 +60,35 @@ pub(crate) fn housekeeping(core: &Arc<Core>) {
         let mut copier = Copier {
             core,
             storage,
-            failed: false,
+            exchanges: None,
+            counted: BTreeSet::new(),
         };
-        if storage.journal().scan(segment, &mut copier).is_err() || copier.failed {
+        let copied =
+            storage.journal().scan(segment, &mut copier).is_ok() && copier.write_counts().is_ok();
+        if !copied {
             return; // no room for copies now, or a journal that failed; nothing was lost
         }
         evacuation.waiting = Some((segment, storage.appended()));
     }
 }
 
+type Exchanges = HashMap<u32, (Arc<VirtualHost>, Arc<Exchange>)>;
+
 struct Copier<'a> {
     core: &'a Arc<Core>,
     storage: &'a Storage,
-    failed: bool,
+    /// By id, made when the first binding is met: what is declared later has its entries in later segments.
+    exchanges: Option<Exchanges>,
+    /// What of queues is told by entries that go, and must be told again.
+    counted: BTreeSet<(u32, Count)>,
+}
+
+/// How far a queue has come, in some respect.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Count {
+    Level(u8),
+    Schedule,
+    Ceiling,
 }
 
 /// A target that still needs the entry, and how it waits.
@@ -73,6 +97,13 @@ struct Live {
     target: Target,
     /// Its retry, if it waits for one.
     requeue: Option<(u32, u64)>,
+}
+
+impl PartialEq for Live {
+    fn eq(&self, other: &Live) -> bool {
+        // Queues are named by their targets.
+        (self.target, self.requeue) == (other.target, other.requeue)
+    }
 }
 
 impl Copier<'_> {
@@ -122,7 +153,7 @@ impl Copier<'_> {
             .collect()
     }
 
-    /// False when the message was settled meanwhile.
+    /// Has the slot name the copy. False when the message was settled meanwhile.
     fn relocate(&self, live: &Live, delayed: bool, old: Address, new: Address) -> bool {
         let Place {
             level, position, ..
@@ -143,60 +174,89 @@ impl Copier<'_> {
             == Some(true)
     }
 
-    fn message(&self, at: Address, entry: &Entry<'_>) -> Result<(), String> {
+    fn message(&mut self, at: Address, entry: &Entry<'_>) -> Result<(), String> {
         let message = entry.message().ok_or("malformed message entry")?;
         let parts = message.parts().ok_or("malformed message content")?;
+        let delayed = message.facts.due_ns != 0;
+        for Target { place, .. } in message.targets() {
+            let count = if delayed {
+                Count::Schedule
+            } else {
+                Count::Level(place.level)
+            };
+            self.counted.insert((place.queue, count));
+        }
         let _exclusive = self.storage.compaction.write();
-        let live = self.live_targets(at, &message);
-        if live.is_empty() {
+        let mut live = self.live_targets(at, &message);
+        while !live.is_empty() {
+            let notes = live.iter().any(|l| l.target.note != 0);
+            let retries = live.iter().filter(|l| l.requeue.is_some()).count();
+            let message_bytes = entries::message_bytes(&parts, &message.facts, live.len(), notes);
+            let sizes = [message_bytes + retries * entries::REQUEUE_BYTES];
+            let mut reservation = self
+                .storage
+                .reserve(&sizes, Class::Settle)
+                .map_err(|e| e.to_string())?;
+            let (new, out) = reservation.next(RECORD_COMMIT);
+            let still = self.live_targets(at, &message);
+            if still != live {
+                live = still; // the reservation ends unused
+                continue;
+            }
+            let (mine, mut rest) = out.split_at_mut(message_bytes);
+            entries::write_message(
+                mine,
+                &parts,
+                &message.facts,
+                live.iter().map(|l| l.target),
+                notes,
+            );
+            for l in &live {
+                if let Some((note, due_ns)) = l.requeue {
+                    let (mine, tail) = rest.split_at_mut(entries::REQUEUE_BYTES);
+                    rest = tail;
+                    entries::write_requeue(mine, l.target.place, note, due_ns);
+                }
+            }
+            reservation.finish();
+            // Who is settled by now has its entry behind the copy.
+            let moved = live.iter().filter(|l| self.relocate(l, delayed, at, new));
+            let journal = self.storage.journal();
+            journal.retain_shares(new, moved.count() as u32, message_bytes as u64);
             return Ok(());
         }
-        let notes = live.iter().any(|l| l.target.note != 0);
-        let retries = live.iter().filter(|l| l.requeue.is_some()).count();
-        let message_bytes = entries::message_bytes(&parts, &message.facts, live.len(), notes);
-        let sizes = [message_bytes + retries * entries::REQUEUE_BYTES];
-        let mut reservation = self
-            .storage
-            .reserve(&sizes, Class::Settle)
-            .map_err(|e| e.to_string())?;
-        let (new, out) = reservation.next(RECORD_COMMIT);
-        let (mine, mut rest) = out.split_at_mut(message_bytes);
-        entries::write_message(
-            mine,
-            &parts,
-            &message.facts,
-            live.iter().map(|l| l.target),
-            notes,
-        );
-        for l in &live {
-            if let Some((note, due_ns)) = l.requeue {
-                let (mine, tail) = rest.split_at_mut(entries::REQUEUE_BYTES);
-                rest = tail;
-                entries::write_requeue(mine, l.target.place, note, due_ns);
-            }
-        }
-        reservation.finish();
-        let delayed = message.facts.due_ns != 0;
-        let mut settled: Vec<Run> = Vec::new();
-        let mut gone = Vec::new();
-        for l in &live {
-            if self.relocate(l, delayed, at, new) {
-                self.storage.journal().retain(new, 1);
-            } else if delayed {
-                gone.push(l.target.place);
-            } else {
-                entries::push_run(&mut settled, l.target.place);
-            }
-        }
-        self.storage.settle(&settled).map_err(|e| e.to_string())?;
-        for place in gone {
-            self.storage
-                .append(entries::PLACE_BYTES, Class::Settle, |out| {
-                    entries::write_place(out, entries::CANCEL, place);
-                })
-                .map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    /// Says how far the queues have come whose messages were in the segment.
+    fn write_counts(&mut self) -> Result<(), String> {
+        for (id, count) in std::mem::take(&mut self.counted) {
+            let Some(queue) = self.core.queue_by_id(id).filter(|q| q.is_durable()) else {
+                continue;
+            };
+            let (kind, level, position) = match count {
+                Count::Level(level) => (entries::NEXT, level, queue.ready.next_position(level)),
+                Count::Schedule => (entries::NEXT_SCHEDULED, 0, queue.next_schedule_id()),
+                // Relaxed: see `Queue::ceiling`.
+                Count::Ceiling => (entries::CEILING, 0, queue.ceiling().load(Ordering::Relaxed)),
+            };
+            let place = Place {
+                queue: id,
+                level,
+                position,
+            };
+            self.place(kind, place)?;
         }
         Ok(())
+    }
+
+    fn place(&self, kind: u8, place: Place) -> Result<(), String> {
+        self.storage
+            .append(entries::PLACE_BYTES, Class::Settle, |out| {
+                entries::write_place(out, kind, place);
+            })
+            .map(|_| ())
+            .map_err(|e| e.to_string())
     }
 
     fn copy(&self, kind: u8, payload: &[u8]) -> Result<(), String> {
@@ -209,20 +269,40 @@ impl Copier<'_> {
     }
 
     /// Declarations and bindings that still stand are written again as they are. The topology lock keeps their order.
-    fn topology(&self, entry: &Entry<'_>) -> Result<(), String> {
-        let _topology = self.core.topology.lock();
-        let hosts: Vec<_> = self.core.virtual_hosts.read().values().cloned().collect();
+    fn topology(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+        let core = self.core;
+        let _topology = core.topology.lock();
+        let hosts = || {
+            core.virtual_hosts
+                .read()
+                .values()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let exchanges = self.exchanges.get_or_insert_with(|| {
+            hosts()
+                .into_iter()
+                .flat_map(|host| {
+                    let all = host.exchanges().into_iter();
+                    all.map(move |e| (e.id(), (host.clone(), e)))
+                })
+                .collect()
+        });
+        let exchange = |id: u32| {
+            let (host, exchange) = exchanges.get(&id)?;
+            let stands = host
+                .exchange(exchange.name())
+                .is_ok_and(|now| Arc::ptr_eq(&now, exchange));
+            stands.then(|| exchange.clone())
+        };
         let stands = match entry.kind {
             entries::BIND => {
                 let bound = topology::read_bound(entry.payload).ok_or("malformed binding")?;
-                let exchanges = || hosts.iter().flat_map(|h| h.exchanges());
-                let destination = match self.core.queue_by_id(bound.destination) {
+                let destination = match core.queue_by_id(bound.destination) {
                     Some(queue) => Some(Destination::Queue(queue)),
-                    None => exchanges()
-                        .find(|e| e.id() == bound.destination)
-                        .map(|e| Destination::exchange(&e)),
+                    None => exchange(bound.destination).map(|e| Destination::exchange(&e)),
                 };
-                match (exchanges().find(|e| e.id() == bound.source), destination) {
+                match (exchange(bound.source), destination) {
                     (Some(source), Some(destination)) => {
                         source
                             .bindings
@@ -236,12 +316,9 @@ impl Copier<'_> {
                     .ok_or("malformed declaration")?
                     .id;
                 match kind {
-                    entries::DECLARE_QUEUE => self.core.queue_by_id(id).is_some(),
-                    entries::DECLARE_EXCHANGE => hosts
-                        .iter()
-                        .flat_map(|h| h.exchanges())
-                        .any(|e| e.id() == id),
-                    _ => hosts.iter().any(|h| h.id() == id),
+                    entries::DECLARE_QUEUE => core.queue_by_id(id).is_some(),
+                    entries::DECLARE_EXCHANGE => exchange(id).is_some(),
+                    _ => hosts().iter().any(|h| h.id() == id),
                 }
             }
         };
@@ -252,30 +329,23 @@ impl Copier<'_> {
         }
     }
 
-    fn entry(&self, record_at: Address, entry: &Entry<'_>) -> Result<(), String> {
+    fn entry(&mut self, record_at: Address, entry: &Entry<'_>) -> Result<(), String> {
         match entry.kind {
             entries::MESSAGE => self.message(record_at + entry.offset as u64, entry),
             entries::DECLARE_QUEUE
             | entries::DECLARE_EXCHANGE
             | entries::DECLARE_VIRTUAL_HOST
             | entries::BIND => self.topology(entry),
-            entries::CEILING => {
-                let Some(place) = entry.place() else {
-                    return Ok(());
-                };
-                let Some(queue) = self.core.queue_by_id(place.queue) else {
-                    return Ok(());
-                };
-                let ceiling = queue.ceiling().load(std::sync::atomic::Ordering::Relaxed);
-                if ceiling != place.position {
-                    return Ok(()); // a later entry says more
+            entries::CEILING | entries::NEXT | entries::NEXT_SCHEDULED => {
+                if let Some(place) = entry.place() {
+                    let count = match entry.kind {
+                        entries::CEILING => Count::Ceiling,
+                        entries::NEXT => Count::Level(place.level),
+                        _ => Count::Schedule,
+                    };
+                    self.counted.insert((place.queue, count));
                 }
-                self.storage
-                    .append(entries::PLACE_BYTES, Class::Settle, |out| {
-                        entries::write_place(out, entries::CEILING, place);
-                    })
-                    .map(|_| ())
-                    .map_err(|e| e.to_string())
+                Ok(())
             }
             // Settlements, requeues, deletions: about entries of this segment or older ones, which go with it.
             _ => Ok(()),
@@ -286,11 +356,7 @@ impl Copier<'_> {
 impl Replay for Copier<'_> {
     fn record(&mut self, at: Address, _kind: u8, payload: &[u8]) -> Result<(), String> {
         for entry in entries::parse(payload) {
-            let outcome = entry.and_then(|entry| self.entry(at, &entry));
-            if outcome.is_err() {
-                self.failed = true;
-                return outcome;
-            }
+            self.entry(at, &entry?)?;
         }
         Ok(())
     }

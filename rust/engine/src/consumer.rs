@@ -604,7 +604,7 @@ impl Queue {
         }
         let hidden = options.hidden;
         let consumer = Arc::new(Consumer {
-            id: self.core.new_id(),
+            id: self.core.new_consumer_id(),
             queue: self.clone(),
             prefetch: AtomicU32::new(options.prefetch),
             ledger: Mutex::new(Ledger {

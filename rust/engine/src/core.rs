@@ -16,6 +16,7 @@ use crate::options::QueueOptions;
 use crate::queue::Queue;
 use crate::storage::Storage;
 use crate::timer::Timer;
+use crate::topology::IDS;
 use crate::vhost::VirtualHost;
 
 /// Something that wants to hear that waiting may be over. Called from any thread: a publisher's, the timer's, the
@@ -75,8 +76,11 @@ pub(crate) struct Core {
     pub(crate) memory: Meter,
     pub(crate) watchers: Arc<Watchers>,
     storage: OnceLock<Storage>,
-    /// For queues, exchanges, consumers: never reused, since the journal names queues by it.
+    /// For virtual hosts, exchanges, queues: never reused, since the journal names them by it.
     next_id: AtomicU32,
+    /// For consumers, which are made much more often (each `get` is one) and are nowhere on disk: begins anew when it
+    /// has run through.
+    next_consumer_id: AtomicU32,
     next_name: AtomicU64,
     /// Relaxed: only a flag; whoever sees it late finds the journal closed.
     closed: AtomicBool,
@@ -99,6 +103,7 @@ impl Core {
             timer: Arc::new(Timer::new(now)),
             storage: OnceLock::new(),
             next_id: AtomicU32::new(1),
+            next_consumer_id: AtomicU32::new(1),
             next_name: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             hasher: RandomState::new(),
@@ -149,10 +154,20 @@ impl Core {
     pub(crate) fn new_id(&self) -> u32 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         assert!(
-            id < u32::MAX,
-            "four billion queues, exchanges and consumers were made in one journal"
+            id < IDS,
+            "two billion queues and exchanges were made in one journal"
         );
         id
+    }
+
+    /// An id that no consumer has now. Relaxed: uniqueness needs only the atomic add and the registry's lock.
+    pub(crate) fn new_consumer_id(&self) -> u32 {
+        loop {
+            let id = self.next_consumer_id.fetch_add(1, Ordering::Relaxed);
+            if !self.consumers.read().contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     /// Recovery saw this id in use.

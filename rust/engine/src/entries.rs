@@ -33,8 +33,14 @@ pub(crate) const RECORD_COMMIT: u8 = 1;
 pub(crate) const MESSAGE: u8 = 1;
 pub(crate) const SETTLE: u8 = 2;
 pub(crate) const REQUEUE: u8 = 3;
+/// Messages that were handed out and came back, as runs like those of [`SETTLE`]. Written when a journal is closed.
+pub(crate) const RETURNED: u8 = 4;
 pub(crate) const CEILING: u8 = 5;
 pub(crate) const CANCEL: u8 = 6;
+/// All positions of a level below this one were given out. Written when the messages that would tell leave the journal.
+pub(crate) const NEXT: u8 = 7;
+/// As [`NEXT`], for the ids of a queue's schedule.
+pub(crate) const NEXT_SCHEDULED: u8 = 8;
 pub(crate) const DECLARE_QUEUE: u8 = 16;
 pub(crate) const DELETE_QUEUE: u8 = 17;
 pub(crate) const DECLARE_EXCHANGE: u8 = 18;
@@ -60,6 +66,16 @@ pub(crate) struct Place {
     pub(crate) queue: u32,
     pub(crate) level: u8,
     pub(crate) position: u64,
+}
+
+/// Positions end here: the queues count to 2^52, which is a million messages a second for 140 years.
+const POSITIONS: u64 = 1 << 51;
+
+impl Place {
+    /// Whether a queue could have given it out; what is read from a disk may say anything.
+    pub(crate) fn is_sound(self) -> bool {
+        self.position < POSITIONS && self.queue < crate::topology::IDS
+    }
 }
 
 /// One queue that a message entry is for.
@@ -173,14 +189,19 @@ pub(crate) fn write_message(
     parts.write(w.0);
 }
 
+/// For entries that are runs: [`SETTLE`] and [`RETURNED`].
 pub(crate) fn settle_bytes(runs: usize) -> usize {
     HEADER_BYTES + runs * RUN_BYTES
 }
 
 pub(crate) fn write_settle(out: &mut [u8], runs: &[Run]) {
+    write_runs(out, SETTLE, runs);
+}
+
+pub(crate) fn write_runs(out: &mut [u8], kind: u8, runs: &[Run]) {
     let length = out.len();
     let mut w = Writer(out);
-    w.header(SETTLE, 0, length);
+    w.header(kind, 0, length);
     for run in runs {
         w.place(run.first);
         w.put(&run.count.to_le_bytes());
@@ -200,8 +221,8 @@ pub(crate) fn write_requeue(out: &mut [u8], place: Place, note: u32, due_ns: u64
 
 pub(crate) const PLACE_BYTES: usize = HEADER_BYTES + TARGET_BYTES;
 
-/// Entries of one place: [`CEILING`] (everything below may have been handed out) and [`CANCEL`] (position = id in the
-/// queue's schedule).
+/// Entries of one place: [`CEILING`] (everything below may have been handed out), [`CANCEL`] (position = id in the
+/// queue's schedule), [`NEXT`] and [`NEXT_SCHEDULED`].
 pub(crate) fn write_place(out: &mut [u8], kind: u8, place: Place) {
     let mut w = Writer(out);
     w.header(kind, 0, PLACE_BYTES);
@@ -339,23 +360,34 @@ impl<'a> Entry<'a> {
         read_message_entry(self.flags, self.payload)
     }
 
-    pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + 'a {
-        self.payload.chunks_exact(RUN_BYTES).filter_map(|chunk| {
+    /// The runs of an entry that has them; none when it is malformed.
+    pub(crate) fn runs(&self) -> Option<impl Iterator<Item = Run> + 'a> {
+        let runs = self.payload.chunks_exact(RUN_BYTES);
+        if !runs.remainder().is_empty() {
+            return None;
+        }
+        let read = |chunk: &'a [u8]| {
             let mut r = Reader(chunk);
-            Some(Run {
+            let run = Run {
                 first: r.place()?,
                 count: r.u32()?,
-            })
-        })
+            };
+            run.first.is_sound().then_some(run)
+        };
+        let sound = runs.clone().all(|chunk| read(chunk).is_some());
+        sound.then(|| runs.filter_map(read))
     }
 
     pub(crate) fn requeue(&self) -> Option<(Place, u32, u64)> {
         let mut r = Reader(self.payload);
-        Some((r.place()?, r.u32()?, r.u64()?))
+        let (place, note, due_ns) = (r.place()?, r.u32()?, r.u64()?);
+        place.is_sound().then_some((place, note, due_ns))
     }
 
     pub(crate) fn place(&self) -> Option<Place> {
-        Reader(self.payload).place()
+        Reader(self.payload)
+            .place()
+            .filter(|place| place.is_sound())
     }
 }
 
@@ -478,7 +510,7 @@ mod tests {
         let mut out = vec![0; settle_bytes(runs.len())];
         write_settle(&mut out, &runs);
         let entry = parse(&out).next().unwrap().unwrap();
-        assert_eq!(entry.runs().collect::<Vec<_>>(), runs);
+        assert_eq!(entry.runs().unwrap().collect::<Vec<_>>(), runs);
     }
 
     #[test]

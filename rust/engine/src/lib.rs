@@ -38,6 +38,8 @@ mod route;
 pub mod routing;
 mod storage;
 pub mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod timer;
 mod topology;
 mod transaction;

@@ -311,12 +311,19 @@ impl Stored {
 
     /// The message itself, read from the journal if it is not on the heap.
     pub(crate) fn message(&self, journal: Option<&Journal>) -> Result<Message, Error> {
-        let word = self.word();
-        if word & 1 == 0 {
-            return Ok(Message(Inner::Heap(Self::with_heap(word, ThinArc::clone))));
+        let mut word = self.word();
+        loop {
+            if word & 1 == 0 {
+                return Ok(Message(Inner::Heap(Self::with_heap(word, ThinArc::clone))));
+            }
+            let journal = journal.expect("only a broker with a journal stores addresses");
+            let read = crate::entries::read_message(journal, word >> 1);
+            let now = self.word();
+            if read.is_ok() || now == word {
+                return read;
+            }
+            word = now; // compaction moved the entry and its old segment went meanwhile
         }
-        let journal = journal.expect("only a broker with a journal stores addresses");
-        crate::entries::read_message(journal, word >> 1)
     }
 
     /// Address of its journal entry; 0 when it has none.

@@ -1,148 +1,154 @@
 //! From journal to memory: replays every entry into plain tables, then builds virtual hosts, exchanges, bindings and
-//! queues from what is left.
+//! queues from what is left (recovery/build.rs).
 //!
 //! Entries may come in an order that differs from the order of events: compaction copies what is old behind what is
 //! new. So nothing is concluded before the end: a queue's messages are collected whether or not its declaration was
-//! seen, and what was deleted is known by ids that are never used again.
+//! seen, and what was deleted is known by ids that are never used again. What compaction guarantees is that an entry
+//! that ends a message never stands before the last copy of that message.
+//!
+//! Every entry is checked before it is believed: a malformed one ends the recovery with its address, and no content
+//! makes it panic or run for ever.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod build;
+mod level;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use wherry_journal::{Address, Replay};
+use wherry_journal::{Address, Journal, Replay, SegmentNumber, address, segment_of};
 
-use crate::core::{Core, Event};
+use crate::core::Core;
 use crate::entries::{self, Entry, Place, RECORD_COMMIT};
 use crate::error::Error;
 use crate::exchange::Destination;
-use crate::message::Stored;
 use crate::options::{ExchangeOptions, QueueOptions};
-use crate::queue::note::Note;
-use crate::queue::ready::{Ready, TakeBuffer};
-use crate::queue::{Queue, new_ready};
 use crate::table::Table;
 use crate::topology;
 use crate::vhost::VirtualHost;
+use level::Level;
 
-/// A message so far below the others of its level is kept apart, so that the table in between costs nothing.
-const GAP_MAX: u64 = 1 << 16;
+/// Keys are our own numbers: no need for a hash that resists enemies.
+type NumberMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// One level's messages by position; 0 = settled or never seen.
-#[derive(Default)]
-struct Level {
-    base: u64,
-    at: VecDeque<Address>,
-    body_bytes: VecDeque<u32>,
-    /// Positions far below `base`, of messages that compaction copied.
-    stragglers: BTreeMap<u64, (Address, u32)>,
-    /// Above every position ever seen.
-    next: u64,
-}
-
-impl Level {
-    fn insert(&mut self, position: u64, at: Address, body_bytes: u32) {
-        self.next = self.next.max(position + 1);
-        if self.at.is_empty() {
-            self.base = position;
-        }
-        if position < self.base {
-            if self.base - position > GAP_MAX {
-                self.stragglers.insert(position, (at, body_bytes));
-                return;
-            }
-            while self.base > position {
-                self.at.push_front(0);
-                self.body_bytes.push_front(0);
-                self.base -= 1;
-            }
-        }
-        let index = (position - self.base) as usize;
-        if index >= self.at.len() {
-            if (index - self.at.len()) as u64 > GAP_MAX {
-                // A jump forward: what is behind becomes the stragglers.
-                for (offset, (old, bytes)) in self
-                    .at
-                    .drain(..)
-                    .zip(self.body_bytes.drain(..))
-                    .enumerate()
-                    .filter(|(_, (at, _))| *at != 0)
-                {
-                    self.stragglers
-                        .insert(self.base + offset as u64, (old, bytes));
-                }
-                self.base = position;
-                self.at.push_back(at);
-                self.body_bytes.push_back(body_bytes);
-                return;
-            }
-            self.at.resize(index + 1, 0);
-            self.body_bytes.resize(index + 1, 0);
-        }
-        self.at[index] = at;
-        self.body_bytes[index] = body_bytes;
-    }
-
-    fn settle(&mut self, position: u64) {
-        self.next = self.next.max(position + 1);
-        self.stragglers.remove(&position);
-        if position < self.base {
-            return;
-        }
-        if let Some(at) = self.at.get_mut((position - self.base) as usize) {
-            *at = 0;
-        }
-        while let Some(0) = self.at.front() {
-            self.at.pop_front();
-            self.body_bytes.pop_front();
-            self.base += 1;
-        }
-    }
-
-    fn settle_run(&mut self, first: u64, count: u32) {
-        for position in first..first + u64::from(count) {
-            self.settle(position);
-        }
-    }
-
-    fn contains(&self, position: u64) -> bool {
-        self.stragglers.contains_key(&position)
-            || position
-                .checked_sub(self.base)
-                .and_then(|index| self.at.get(index as usize))
-                .is_some_and(|at| *at != 0)
-    }
-
-    /// What is left, ascending.
-    fn into_messages(self) -> impl Iterator<Item = (u64, Address, u32)> {
-        let base = self.base;
-        self.stragglers
-            .into_iter()
-            .map(|(position, (at, bytes))| (position, at, bytes))
-            .chain(
-                self.at
-                    .into_iter()
-                    .zip(self.body_bytes)
-                    .enumerate()
-                    .filter(|(_, (at, _))| *at != 0)
-                    .map(move |(index, (at, bytes))| (base + index as u64, at, bytes)),
-            )
-    }
-}
+/// Forgotten deadlines are swept out when there are this many times more than messages, and at least this many.
+const DEADLINES_SLACK: usize = 1024;
 
 #[derive(Default)]
 struct QueueReplay {
     declared: Option<(u32, String, QueueOptions)>,
-    levels: BTreeMap<u8, Level>,
+    /// Ascending.
+    levels: Vec<(u8, Level)>,
     /// By id in the schedule: address, due.
-    delayed: HashMap<u64, (Address, u64)>,
+    delayed: NumberMap<u64, (Address, u64)>,
     /// Notes of messages that came back, and when they are due again.
-    notes: HashMap<(u8, u64), (u32, u64)>,
+    notes: NumberMap<(u8, u64), (u32, u64)>,
+    /// Runs of messages that were handed out and came back: end by level and first position.
+    returned: BTreeMap<(u8, u64), u64>,
     /// Seen while the queue's options were known, so that its messages need not be read again: group and deadline.
-    groups: HashMap<u64, u64>,
+    groups: NumberMap<u64, u64>,
     deadlines: Vec<(u64, u8, u64)>,
-    /// Messages that came before the declaration: (level, position) to be read for group and deadline.
-    unread: Vec<(u8, u64, Address)>,
+    /// Some messages came before the declaration: groups and deadlines may be missing.
+    undeclared: bool,
     next_schedule_id: u64,
     ceiling: u64,
+}
+
+impl QueueReplay {
+    fn level(&mut self, number: u8) -> &mut Level {
+        let index = match self.levels.binary_search_by_key(&number, |(n, _)| *n) {
+            Ok(index) => index,
+            Err(index) => {
+                self.levels.insert(index, (number, Level::default()));
+                index
+            }
+        };
+        &mut self.levels[index].1
+    }
+
+    fn has(&self, level: u8, position: u64) -> bool {
+        self.levels
+            .iter()
+            .any(|(number, l)| *number == level && l.contains(position))
+    }
+
+    fn live(&self) -> usize {
+        self.levels.iter().map(|(_, level)| level.live()).sum()
+    }
+
+    fn sweep_deadlines(&mut self) {
+        let mut deadlines = std::mem::take(&mut self.deadlines);
+        deadlines.retain(|(_, level, position)| self.has(*level, *position));
+        self.deadlines = deadlines;
+    }
+
+    fn settle(&mut self, level: u8, first: u64, count: u32) {
+        self.level(level).settle_run(first, count);
+        let end = first + u64::from(count);
+        if self.notes.len() + self.groups.len() < count as usize {
+            self.notes
+                .retain(|(l, position), _| *l != level || !(first..end).contains(position));
+            self.groups
+                .retain(|position, _| !(first..end).contains(position));
+        } else if !self.notes.is_empty() || !self.groups.is_empty() {
+            for position in first..end {
+                self.notes.remove(&(level, position));
+                self.groups.remove(&position);
+            }
+        }
+        if self.deadlines.len() > DEADLINES_SLACK && self.deadlines.len() / 2 > self.live() {
+            self.sweep_deadlines();
+        }
+    }
+}
+
+/// How much of each segment is messages: what the journal must know to judge which segments to free.
+#[derive(Default)]
+struct Shares {
+    /// Segment, targets of its messages, bytes of their entries.
+    written: Vec<(SegmentNumber, u64, u64)>,
+    /// Targets that still count, by segment.
+    live: NumberMap<SegmentNumber, u64>,
+    last: (SegmentNumber, u64),
+}
+
+impl Shares {
+    fn wrote(&mut self, at: Address, targets: u64, bytes: u64) {
+        let segment = segment_of(at);
+        match self.written.last_mut() {
+            Some((last, t, b)) if *last == segment => {
+                *t += targets;
+                *b += bytes;
+            }
+            _ => self.written.push((segment, targets, bytes)),
+        }
+    }
+
+    fn lives(&mut self, at: Address) {
+        let segment = segment_of(at);
+        if self.last.0 != segment {
+            self.flush();
+            self.last.0 = segment;
+        }
+        self.last.1 += 1;
+    }
+
+    fn flush(&mut self) {
+        let (segment, n) = std::mem::take(&mut self.last);
+        if n > 0 {
+            *self.live.entry(segment).or_default() += n;
+        }
+    }
+
+    fn tell(mut self, journal: &Journal) {
+        self.flush();
+        for (segment, targets, bytes) in self.written {
+            let units = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            let live = self.live.get(&segment).copied().unwrap_or(0);
+            let at = address(segment, 0);
+            journal.retain_shares(at, units(targets), bytes);
+            journal.release(at, units(targets.saturating_sub(live)));
+        }
+    }
 }
 
 /// Everything that a journal says.
@@ -152,11 +158,11 @@ pub(crate) struct Recovery<'a> {
     virtual_hosts: BTreeMap<u32, String>,
     exchanges: BTreeMap<u32, (u32, String, ExchangeOptions)>,
     bindings: HashMap<(u32, u32, String, Vec<u8>), Table>,
-    queues: HashMap<u32, QueueReplay>,
+    queues: NumberMap<u32, QueueReplay>,
     deleted: HashSet<u32>,
+    shares: Shares,
     /// Whether the last entry says that the journal was closed in order.
     closed: bool,
-    empty: bool,
 }
 
 impl<'a> Recovery<'a> {
@@ -170,16 +176,11 @@ impl<'a> Recovery<'a> {
             virtual_hosts: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             bindings: HashMap::new(),
-            queues: HashMap::new(),
+            queues: HashMap::default(),
             deleted: HashSet::new(),
+            shares: Shares::default(),
             closed: false,
-            empty: true,
         }
-    }
-
-    /// Whether there was nothing: a new journal.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.empty
     }
 
     fn seen(&self, id: u32) {
@@ -194,13 +195,18 @@ impl<'a> Recovery<'a> {
     fn message(&mut self, at: Address, entry: &Entry<'_>) -> Option<()> {
         let message = entry.message()?;
         let parts = message.parts()?;
-        let core = self.core.clone();
+        let core = self.core;
+        let mut targets = 0;
         for target in message.targets() {
+            targets += 1;
             let Place {
                 queue,
                 level,
                 position,
             } = target.place;
+            if !target.place.is_sound() {
+                return None;
+            }
             if self.deleted.contains(&queue) {
                 continue;
             }
@@ -211,29 +217,30 @@ impl<'a> Recovery<'a> {
                 continue;
             }
             let body_bytes = u32::try_from(parts.body.len()).unwrap_or(u32::MAX);
-            replay
-                .levels
-                .entry(level)
-                .or_default()
-                .insert(position, at, body_bytes);
+            replay.level(level).insert(position, at, body_bytes);
             if target.note != 0 {
                 replay.notes.insert((level, position), (target.note, 0));
             }
-            match &replay.declared {
+            let deadline_ns = match &replay.declared {
                 Some((_, _, options)) => {
                     if let Some(name) = &options.group_by
-                        && let Some(group) = crate::queue::group_of(&core, name, &parts)
+                        && let Some(group) = crate::queue::group_of(core, name, &parts)
                     {
                         replay.groups.insert(position, group);
                     }
-                    let deadline_ns = crate::queue::deadline(options, &message.facts);
-                    if deadline_ns != 0 {
-                        replay.deadlines.push((deadline_ns, level, position));
-                    }
+                    crate::queue::deadline(options, &message.facts)
                 }
-                None => replay.unread.push((level, position, at)),
+                None => {
+                    replay.undeclared = true;
+                    message.facts.expires_ns
+                }
+            };
+            if deadline_ns != 0 {
+                replay.deadlines.push((deadline_ns, level, position));
             }
         }
+        self.shares
+            .wrote(at, targets, entry.payload.len() as u64 + 8);
         Some(())
     }
 
@@ -245,25 +252,31 @@ impl<'a> Recovery<'a> {
                 .message(record_at + entry.offset as u64, entry)
                 .ok_or_else(malformed)?,
             entries::SETTLE => {
-                for run in entry.runs() {
+                for run in entry.runs().ok_or_else(malformed)? {
                     let Place {
                         queue,
                         level,
                         position,
                     } = run.first;
                     if !self.deleted.contains(&queue) {
-                        let replay = self.queue(queue);
-                        replay
-                            .levels
-                            .entry(level)
-                            .or_default()
-                            .settle_run(position, run.count);
-                        if !replay.notes.is_empty() || !replay.groups.is_empty() {
-                            for position in position..position + u64::from(run.count) {
-                                replay.notes.remove(&(level, position));
-                                replay.groups.remove(&position);
-                            }
-                        }
+                        self.queue(queue).settle(level, position, run.count);
+                    }
+                }
+            }
+            entries::RETURNED => {
+                for run in entry.runs().ok_or_else(malformed)? {
+                    let Place {
+                        queue,
+                        level,
+                        position,
+                    } = run.first;
+                    if !self.deleted.contains(&queue) {
+                        let end = self
+                            .queue(queue)
+                            .returned
+                            .entry((level, position))
+                            .or_default();
+                        *end = position.saturating_add(u64::from(run.count)).max(*end);
                     }
                 }
             }
@@ -275,21 +288,29 @@ impl<'a> Recovery<'a> {
                         .insert((place.level, place.position), (note, due_ns));
                 }
             }
-            entries::CEILING => {
+            entries::CEILING | entries::CANCEL | entries::NEXT | entries::NEXT_SCHEDULED => {
                 let place = entry.place().ok_or_else(malformed)?;
+                if self.deleted.contains(&place.queue) {
+                    return Ok(());
+                }
                 let replay = self.queue(place.queue);
-                replay.ceiling = replay.ceiling.max(place.position);
-            }
-            entries::CANCEL => {
-                let place = entry.place().ok_or_else(malformed)?;
-                let replay = self.queue(place.queue);
-                replay.next_schedule_id = replay.next_schedule_id.max(place.position + 1);
-                replay.delayed.remove(&place.position);
+                match entry.kind {
+                    entries::CEILING => replay.ceiling = replay.ceiling.max(place.position),
+                    entries::NEXT => replay.level(place.level).skip_to(place.position),
+                    entries::NEXT_SCHEDULED => {
+                        replay.next_schedule_id = replay.next_schedule_id.max(place.position);
+                    }
+                    _ => {
+                        replay.next_schedule_id = replay.next_schedule_id.max(place.position + 1);
+                        replay.delayed.remove(&place.position);
+                    }
+                }
             }
             entries::DECLARE_QUEUE => {
                 let declared = topology::read_declared(entry.payload).ok_or_else(malformed)?;
-                let options =
-                    QueueOptions::from_table(&declared.options).map_err(|e| e.to_string())?;
+                let options = QueueOptions::from_table(&declared.options)
+                    .and_then(|options| options.validate().map(|()| options))
+                    .map_err(|e| e.to_string())?;
                 if !self.deleted.contains(&declared.id) {
                     self.queue(declared.id).declared =
                         Some((declared.virtual_host, declared.name.to_string(), options));
@@ -349,6 +370,7 @@ impl<'a> Recovery<'a> {
     /// Builds what was replayed.
     pub(crate) fn build(self) -> Result<(), Error> {
         let core = self.core.clone();
+        let mut shares = self.shares;
         let mut hosts: HashMap<u32, Arc<VirtualHost>> = HashMap::new();
         for (id, name) in self.virtual_hosts {
             let vhost = VirtualHost::new(id, &name, &core);
@@ -371,7 +393,7 @@ impl<'a> Recovery<'a> {
             let Some(vhost) = hosts.get(host).cloned() else {
                 continue;
             };
-            let queue = replay.build(id, &core, &vhost, self.closed)?;
+            let queue = replay.build(id, &core, &vhost, self.closed, &mut shares)?;
             destinations.insert(id, Destination::Queue(queue));
         }
         for ((source, destination, key, _), arguments) in self.bindings {
@@ -389,13 +411,15 @@ impl<'a> Recovery<'a> {
         for vhost in hosts.values() {
             vhost.generation.bump();
         }
+        if let Some(storage) = core.storage() {
+            shares.tell(storage.journal());
+        }
         Ok(())
     }
 }
 
 impl Replay for Recovery<'_> {
     fn record(&mut self, at: Address, kind: u8, payload: &[u8]) -> Result<(), String> {
-        self.empty = false;
         if kind != RECORD_COMMIT {
             return Err(format!(
                 "record of unknown kind {kind}: written by a newer version?"
@@ -410,203 +434,6 @@ impl Replay for Recovery<'_> {
     fn progress(&mut self, done_bytes: u64, total_bytes: u64) {
         if let Some(progress) = &mut self.progress {
             progress(done_bytes, total_bytes);
-        }
-    }
-}
-
-impl QueueReplay {
-    fn build(
-        mut self,
-        id: u32,
-        core: &Arc<Core>,
-        vhost: &Arc<VirtualHost>,
-        closed: bool,
-    ) -> Result<Arc<Queue>, Error> {
-        let (_, name, options) = self.declared.take().expect("the caller looked");
-        let storage = core.storage().expect("recovery has a journal");
-        let journal = storage.journal().clone();
-        for (level, position, at) in std::mem::take(&mut self.unread) {
-            let live = self
-                .levels
-                .get(&level)
-                .is_some_and(|l| l.contains(position));
-            if !live || (options.group_by.is_none() && options.message_ttl.is_none()) {
-                // The message's own expiration is looked at below only for those that were read.
-                if live {
-                    self.note_expiration(&journal, level, position, at);
-                }
-                continue;
-            }
-            let message = entries::read_message(&journal, at)?;
-            if let Some(name) = &options.group_by
-                && let Some(group) = crate::queue::group_of(core, name, &message.parts())
-            {
-                self.groups.insert(position, group);
-            }
-            let deadline_ns = crate::queue::deadline(&options, &message.facts());
-            if deadline_ns != 0 {
-                self.deadlines.push((deadline_ns, level, position));
-            }
-        }
-        let mut counted = (0u64, 0u64);
-        let ceiling = self.ceiling;
-        let notes = std::mem::take(&mut self.notes);
-        let mut later: Vec<(u64, Note, u8, u64, u64)> = Vec::new();
-        let mut restored = |level: u8, position: u64, at: Address, body_bytes: u32| {
-            journal.retain(at, 1);
-            counted.0 += 1;
-            counted.1 += u64::from(body_bytes);
-            let (note, due_ns) = notes.get(&(level, position)).copied().unwrap_or((0, 0));
-            let mut note = Note(note);
-            // After a crash: whatever may have been handed out says so.
-            if !closed && position < ceiling {
-                note = note.returned();
-            }
-            if due_ns != 0 {
-                later.push((due_ns, note, level, position, u64::from(body_bytes)));
-            }
-            (Stored::in_journal(at), note.0)
-        };
-        let options = core.share_options(options);
-        let mut ready = new_ready(&options);
-        match &mut ready {
-            Ready::Fifo(fifo) => {
-                let level = self.levels.remove(&0).unwrap_or_default();
-                let next = level.next;
-                let mut position = None;
-                for (at_position, at, body_bytes) in level.into_messages() {
-                    match position {
-                        None => *fifo = wherry_queues::Fifo::starting_at(at_position),
-                        Some(position) => fifo.restore_holes(at_position - position),
-                    }
-                    fifo.restore(std::iter::once(Some(restored(
-                        0,
-                        at_position,
-                        at,
-                        body_bytes,
-                    ))));
-                    position = Some(at_position + 1);
-                }
-                match position {
-                    None => *fifo = wherry_queues::Fifo::starting_at(next),
-                    Some(position) => fifo.restore_holes(next - position),
-                }
-            }
-            Ready::Priority(lanes) => {
-                for (number, level) in std::mem::take(&mut self.levels) {
-                    let next = level.next;
-                    let mut position = None;
-                    for (at_position, at, body_bytes) in level.into_messages() {
-                        match position {
-                            None => lanes.start_level_at(number, at_position),
-                            Some(position) => lanes.restore_holes(number, at_position - position),
-                        }
-                        let item = restored(number, at_position, at, body_bytes);
-                        lanes.restore(number, std::iter::once(Some(item)));
-                        position = Some(at_position + 1);
-                    }
-                    match position {
-                        None => lanes.start_level_at(number, next),
-                        Some(position) => lanes.restore_holes(number, next - position),
-                    }
-                }
-            }
-            Ready::Groups(groups) => {
-                let level = self.levels.remove(&0).unwrap_or_default();
-                let next = level.next;
-                let keys = std::mem::take(&mut self.groups);
-                let mut messages = level.into_messages().peekable();
-                if let Some((first, _, _)) = messages.peek() {
-                    *groups = wherry_queues::groups::SharedGroups::starting_at(*first);
-                }
-                groups.restore(messages.map(|(position, at, body_bytes)| {
-                    let (stored, note) = restored(0, position, at, body_bytes);
-                    (position, keys.get(&position).copied(), stored, note)
-                }));
-                groups.skip_to(next);
-            }
-        }
-        let queue = Queue::new(id, &name, options, core, Arc::downgrade(vhost), ready);
-        queue.enter(counted.0, counted.1);
-        queue
-            .ceiling()
-            .fetch_max(ceiling, std::sync::atomic::Ordering::Relaxed);
-        for (schedule_id, (at, due_ns)) in self.delayed {
-            journal.retain(at, 1);
-            queue.skip_schedule_id(schedule_id);
-            queue.schedule_delayed(schedule_id, due_ns, Stored::in_journal(at));
-        }
-        if self.next_schedule_id > 0 {
-            queue.skip_schedule_id(self.next_schedule_id - 1);
-        }
-        for (deadline_ns, level, position) in self.deadlines {
-            core.timer.schedule(
-                deadline_ns,
-                Event::Expire {
-                    queue: id,
-                    level,
-                    position,
-                },
-            );
-        }
-        queue.put_off_again(later);
-        vhost.add_queue(&queue);
-        Ok(queue)
-    }
-
-    fn note_expiration(
-        &mut self,
-        journal: &wherry_journal::Journal,
-        level: u8,
-        position: u64,
-        at: Address,
-    ) {
-        if let Ok(message) = entries::read_message(journal, at)
-            && message.facts().expires_ns != 0
-        {
-            self.deadlines
-                .push((message.facts().expires_ns, level, position));
-        }
-    }
-}
-
-impl Queue {
-    /// Messages that waited for their next attempt when the journal ended wait on. Nobody else sees the queue yet.
-    fn put_off_again(&self, later: Vec<(u64, Note, u8, u64, u64)>) {
-        if later.is_empty() {
-            return;
-        }
-        let now = self.core.clock.now_ns();
-        let mut wanted: HashMap<(u8, u64), (u64, Note, u64)> = later
-            .into_iter()
-            .filter(|(due_ns, ..)| *due_ns > now)
-            .map(|(due_ns, note, level, position, bytes)| {
-                ((level, position), (due_ns, note, bytes))
-            })
-            .collect();
-        // Only the structure gives out leases, and only in order: take everything, keep what must wait.
-        let mut buffer = TakeBuffer::default();
-        let mut back = Vec::new();
-        while !wanted.is_empty() {
-            let mut taken = Vec::new();
-            self.ready
-                .take(1024, &mut buffer, |token| taken.push(token));
-            if taken.is_empty() {
-                break;
-            }
-            for token in taken {
-                match wanted.remove(&(token.level(), token.position())) {
-                    Some((due_ns, note, body_bytes)) => {
-                        self.leave(1, body_bytes);
-                        self.put_off(token, note, body_bytes, due_ns);
-                    }
-                    None => back.push(token),
-                }
-            }
-        }
-        for token in back {
-            let note = token.note();
-            self.ready.requeue(token, note);
         }
     }
 }

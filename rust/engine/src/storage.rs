@@ -1,14 +1,19 @@
 //! The engine's side of the journal: one durable change is one record, whatever it is made of.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use wherry_journal::{AppendError, Class, Journal, Reservation};
 
 use crate::compaction::Evacuation;
-use crate::entries::{self, RECORD_COMMIT, Run};
+use crate::entries::{self, Place, RECORD_COMMIT, Run};
 use crate::error::Error;
+
+/// How long closing waits for the disk to take what is in its way.
+const ROOM_TIME: Duration = Duration::from_secs(2);
 
 /// When something appended is on stable storage: `broker.durable() >= ticket`. Zero has nothing to wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,11 +24,19 @@ impl Ticket {
     pub const NONE: Ticket = Ticket(0);
 }
 
+#[derive(Default)]
+struct Deferred {
+    /// Joined, so that acknowledgements in order are one.
+    settled: Vec<Run>,
+    /// Note and due time; the latest one of a place counts.
+    requeued: HashMap<Place, (u32, u64)>,
+}
+
 pub(crate) struct Storage {
     journal: Arc<Journal>,
-    /// Acknowledgements that happened in memory while the journal had no room for them. Written as soon as there is
-    /// room; `barrier` refuses to promise anything before. Bounded by the messages in the journal, and joined to runs.
-    deferred: Mutex<Vec<Run>>,
+    /// What happened in memory while the journal had no room for it. Written as soon as there is room; `barrier`
+    /// refuses to promise anything before. Bounded by the messages in the journal.
+    deferred: Mutex<Deferred>,
     /// Whether `deferred` has any, so that the common path does not lock. Relaxed: written under the lock; a reader
     /// that is late finds them at the next call.
     has_deferred: AtomicBool,
@@ -99,7 +112,31 @@ impl Storage {
         match written {
             Err(Error::Busy | Error::DiskFull) => {
                 let mut deferred = self.deferred.lock();
-                deferred.extend_from_slice(runs);
+                deferred.settled.extend_from_slice(runs);
+                self.has_deferred.store(true, Ordering::Relaxed);
+                Ok(Ticket::NONE)
+            }
+            other => other,
+        }
+    }
+
+    /// Records that a message came back, and when it is due again. What finds no room now is kept and written later,
+    /// and nothing that is newer is written before it.
+    pub(crate) fn requeue(&self, place: Place, note: u32, due_ns: u64) -> Result<Ticket, Error> {
+        let write = || {
+            self.append(entries::REQUEUE_BYTES, Class::Settle, |out| {
+                entries::write_requeue(out, place, note, due_ns);
+            })
+        };
+        let written = if self.flush_deferred() {
+            write()
+        } else {
+            Err(Error::Busy)
+        };
+        match written {
+            Err(Error::Busy | Error::DiskFull) => {
+                let mut deferred = self.deferred.lock();
+                deferred.requeued.insert(place, (note, due_ns));
                 self.has_deferred.store(true, Ordering::Relaxed);
                 Ok(Ticket::NONE)
             }
@@ -115,21 +152,56 @@ impl Storage {
         let mut deferred = self.deferred.lock();
         // In pieces, so that a long list does not ask for more room than there ever is.
         const RUNS_AT_ONCE: usize = 4096;
-        while !deferred.is_empty() {
-            let n = deferred.len().min(RUNS_AT_ONCE);
-            let from = deferred.len() - n;
-            let piece = &deferred[from..];
+        while let Some((&place, &(note, due_ns))) = deferred.requeued.iter().next() {
+            let written = self.append(entries::REQUEUE_BYTES, Class::Settle, |out| {
+                entries::write_requeue(out, place, note, due_ns);
+            });
+            if written.is_err() {
+                return false;
+            }
+            deferred.requeued.remove(&place);
+        }
+        let settled = &mut deferred.settled;
+        while !settled.is_empty() {
+            let n = settled.len().min(RUNS_AT_ONCE);
+            let from = settled.len() - n;
+            let piece = &settled[from..];
             let written = self.append(entries::settle_bytes(n), Class::Settle, |out| {
                 entries::write_settle(out, piece);
             });
             if written.is_err() {
                 return false;
             }
-            deferred.truncate(from);
+            settled.truncate(from);
         }
-        deferred.shrink_to_fit();
+        *deferred = Deferred::default();
         self.has_deferred.store(false, Ordering::Relaxed);
         true
+    }
+
+    /// The last words of a journal that is closed in order: what came back from consumers (after a crash, everything
+    /// that may have been handed out counts as handed out), and that this is all. Waits for room. False: not written,
+    /// which makes the journal one that crashed.
+    pub(crate) fn write_closed(&self, returned: &[Run]) -> bool {
+        const RUNS_AT_ONCE: usize = 4096;
+        let patiently = |write: &mut dyn FnMut() -> bool| {
+            write() || (self.journal.wait_space(Some(ROOM_TIME)) && write())
+        };
+        patiently(&mut || self.flush_deferred())
+            && returned.chunks(RUNS_AT_ONCE).all(|piece| {
+                patiently(&mut || {
+                    self.append(entries::settle_bytes(piece.len()), Class::Settle, |out| {
+                        entries::write_runs(out, entries::RETURNED, piece);
+                    })
+                    .is_ok()
+                })
+            })
+            && patiently(&mut || {
+                self.append(entries::named_bytes(0), Class::Settle, |out| {
+                    entries::write_named(out, entries::CLOSED, &[]);
+                })
+                .is_ok()
+            })
     }
 
     /// The end of what was appended so far.

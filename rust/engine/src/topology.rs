@@ -12,6 +12,9 @@
 
 use crate::table::{Table, TableView};
 
+/// Ids end here.
+pub(crate) const IDS: u32 = 1 << 31;
+
 pub(crate) struct Declared<'a> {
     pub(crate) id: u32,
     pub(crate) virtual_host: u32,
@@ -69,6 +72,11 @@ fn u32_at(payload: &[u8], offset: usize) -> Option<u32> {
     ))
 }
 
+/// An id; none if it cannot have been given out, so that nothing read from a disk uses up what is left of them.
+fn id_at(payload: &[u8], offset: usize) -> Option<u32> {
+    u32_at(payload, offset).filter(|id| *id < IDS)
+}
+
 fn name_and_table(rest: &[u8]) -> Option<(&str, Table)> {
     let (length, rest) = rest.split_first()?;
     let (name, table) = rest.split_at_checked(usize::from(*length))?;
@@ -81,22 +89,22 @@ fn name_and_table(rest: &[u8]) -> Option<(&str, Table)> {
 pub(crate) fn read_declared(payload: &[u8]) -> Option<Declared<'_>> {
     let (name, options) = name_and_table(payload.get(8..)?)?;
     Some(Declared {
-        id: u32_at(payload, 0)?,
-        virtual_host: u32_at(payload, 4)?,
+        id: id_at(payload, 0)?,
+        virtual_host: id_at(payload, 4)?,
         name,
         options,
     })
 }
 
 pub(crate) fn read_deleted(payload: &[u8]) -> Option<u32> {
-    u32_at(payload, 0)
+    id_at(payload, 0)
 }
 
 pub(crate) fn read_bound(payload: &[u8]) -> Option<Bound<'_>> {
     let (routing_key, arguments) = name_and_table(payload.get(8..)?)?;
     Some(Bound {
-        source: u32_at(payload, 0)?,
-        destination: u32_at(payload, 4)?,
+        source: id_at(payload, 0)?,
+        destination: id_at(payload, 4)?,
         routing_key,
         arguments,
     })

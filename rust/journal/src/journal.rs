@@ -295,7 +295,13 @@ impl Journal {
 
     /// Counts `units` (bytes, best) at `at` that the caller wants kept. A hint for the policy; never waits.
     pub fn retain(&self, at: Address, units: u32) {
-        self.shared.table.retain(at, units);
+        self.retain_shares(at, units, u64::from(units));
+    }
+
+    /// As [`retain`](Self::retain), for a caller who will not know at [`release`](Self::release) how many bytes go: `units`
+    /// of something that is `bytes` in all. Each unit released takes its share of the bytes of all that the segment holds.
+    pub fn retain_shares(&self, at: Address, units: u32, bytes: u64) {
+        self.shared.table.retain(at, units, bytes);
     }
 
     /// Takes back what [`retain`](Self::retain) counted.

@@ -27,6 +27,9 @@ const SLACK_SEGMENTS: u64 = 4;
 struct Entry {
     /// Units retained less units released, two's complement: either may come first.
     live: AtomicU64,
+    /// Units ever retained, and the bytes that they stood for.
+    retained: AtomicU64,
+    retained_bytes: AtomicU64,
     /// Length of the file; 0 while the number is not in use.
     capacity: AtomicU32,
     /// Offset after the seal; 0 while not sealed.
@@ -37,6 +40,13 @@ struct Entry {
 impl Entry {
     fn live(&self) -> u64 {
         (self.live.load(Ordering::Relaxed) as i64).max(0) as u64
+    }
+
+    /// Bytes that still count, if all units are alike.
+    fn live_bytes(&self) -> u64 {
+        let retained = self.retained.load(Ordering::Relaxed).max(1);
+        let bytes = self.retained_bytes.load(Ordering::Relaxed);
+        (u128::from(bytes) * u128::from(self.live()) / u128::from(retained)) as u64
     }
 }
 
@@ -172,11 +182,15 @@ impl Table {
         Some(entry.end.load(Ordering::Acquire)).filter(|end| in_use && *end != 0)
     }
 
-    /// Counts units of something live at `at`.
-    pub(crate) fn retain(&self, at: Address, units: u32) {
+    /// Counts units of something live at `at`, and the bytes that all of them together stand for.
+    pub(crate) fn retain(&self, at: Address, units: u32, bytes: u64) {
         if let Some(entry) = self.entry(segment_of(at)) {
             // Relaxed: a hint for the policy, ordered with nothing.
             entry.live.fetch_add(u64::from(units), Ordering::Relaxed);
+            entry
+                .retained
+                .fetch_add(u64::from(units), Ordering::Relaxed);
+            entry.retained_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
@@ -190,15 +204,15 @@ impl Table {
     }
 
     /// The oldest segment, if it is sealed and should be freed: it holds nothing live, or the journal has grown past twice
-    /// its live units and some segments, or the disk is full and most of the segment is dead.
+    /// its live bytes and some segments, or the disk is full and most of the segment is dead.
     pub(crate) fn evacuation(&self, segment_bytes: u32, disk_full: bool) -> Option<SegmentNumber> {
         let (oldest, active) = (self.oldest(), self.active());
         if oldest >= active {
             return None;
         }
         let capacity = self.capacity(oldest)?;
-        let live = self.entry(oldest)?.live();
-        if live == 0 || disk_full && live < u64::from(capacity) / 2 {
+        let entry = self.entry(oldest)?;
+        if entry.live() == 0 || disk_full && entry.live_bytes() < u64::from(capacity) / 2 {
             return Some(oldest);
         }
         let slack = SLACK_SEGMENTS * u64::from(segment_bytes);
@@ -207,7 +221,7 @@ impl Table {
         }
         let live: u64 = (oldest..=active)
             .filter_map(|number| self.entry(number))
-            .map(Entry::live)
+            .map(Entry::live_bytes)
             .sum();
         (self.bytes() > 2 * live + slack).then_some(oldest)
     }
@@ -287,15 +301,15 @@ mod tests {
             table.add(number, 1000, if number < 7 { 900 } else { 0 });
         }
         table.set_active(7);
-        table.retain(1 << 32, 800);
+        table.retain(1 << 32, 8, 800);
         assert_eq!(
             table.evacuation(1000, false),
             Some(1),
             "7,000 bytes for 800 live ones"
         );
-        table.retain(2 << 32, 1100);
+        table.retain(2 << 32, 11, 1100);
         assert_eq!(table.evacuation(1000, false), None);
-        assert!(table.release(1 << 32, 800));
+        assert!(table.release(1 << 32, 8));
         assert_eq!(table.evacuation(1000, false), Some(1));
         assert!(table.remove_oldest());
         assert_eq!(table.evacuation(1000, false), None);

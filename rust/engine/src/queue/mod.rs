@@ -159,7 +159,8 @@ pub(crate) fn deadline(options: &QueueOptions, facts: &Facts) -> u64 {
     match options.message_ttl {
         None => facts.expires_ns,
         Some(ttl) => {
-            let own = facts.published_ns.max(facts.due_ns) + ttl.as_nanos() as u64;
+            let enters_ns = facts.published_ns.max(facts.due_ns);
+            let own = enters_ns.saturating_add(ttl.as_nanos() as u64);
             if facts.expires_ns == 0 {
                 own
             } else {
@@ -342,6 +343,10 @@ impl Queue {
 
     pub(crate) fn new_schedule_ids(&self, n: u64) -> u64 {
         self.next_schedule_id.fetch_add(n, Ordering::Relaxed) // uniqueness needs only the atomic add
+    }
+
+    pub(crate) fn next_schedule_id(&self) -> u64 {
+        self.next_schedule_id.load(Ordering::Relaxed)
     }
 
     pub(crate) fn skip_schedule_id(&self, id: u64) {

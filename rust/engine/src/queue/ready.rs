@@ -278,6 +278,15 @@ impl Ready {
         }
     }
 
+    /// The position that the next message of a level gets.
+    pub(crate) fn next_position(&self, level: u8) -> u64 {
+        match self {
+            Ready::Fifo(fifo) => fifo.next_position(),
+            Ready::Priority(lanes) => lanes.next_position(level),
+            Ready::Groups(groups) => groups.next_position(),
+        }
+    }
+
     pub(crate) fn groups(&self) -> u64 {
         match self {
             Ready::Groups(groups) => groups.groups() as u64,

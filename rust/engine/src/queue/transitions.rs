@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::RwLockReadGuard;
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
@@ -63,6 +64,11 @@ impl Queue {
 
     fn storage(&self) -> Option<&Storage> {
         self.core.storage()
+    }
+
+    /// Keeps compaction away while a message is in no place where it would look: between its slot and its next entry.
+    fn steady(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.storage().map(|s| s.compaction.read_recursive())
     }
 
     fn message(&self, stored: &Stored) -> Result<Message, Error> {
@@ -114,6 +120,7 @@ impl Queue {
     /// scheduled → ready, for everything that is due.
     pub(crate) fn activate_due(&self, now_ns: u64) {
         loop {
+            let _steady = self.steady();
             let Some((due_ns, id, waiting)) = self.schedule().pop_due(now_ns) else {
                 return;
             };
@@ -174,7 +181,6 @@ impl Queue {
             queues: std::slice::from_ref(&this),
             drafts: &[draft],
         };
-        let _compaction = self.storage().map(|s| s.compaction.read_recursive());
         if commit(&self.core, &[run], &[], unscheduled, Class::Settle).is_err() {
             return Err(stored);
         }
@@ -231,6 +237,7 @@ impl Queue {
                 self.raise_ceiling(highest);
             }
         }
+        let _steady = if dead.is_empty() { None } else { self.steady() };
         for (token, body_bytes) in dead {
             self.leave(1, body_bytes);
             add(&self.counters.done.expired, 1);
@@ -250,13 +257,16 @@ impl Queue {
     /// Lets a recovery after a crash know what may have been handed out. Not waited for: it is a hint.
     fn raise_ceiling(&self, highest: u64) {
         let ceiling = highest + CEILING_STEP;
-        self.ceiling().fetch_max(ceiling, Ordering::Relaxed);
         if let Some(storage) = self.storage() {
             let place = self.place(0, ceiling);
-            let _ = storage.append(entries::PLACE_BYTES, Class::Settle, |out| {
+            let written = storage.append(entries::PLACE_BYTES, Class::Settle, |out| {
                 entries::write_place(out, entries::CEILING, place);
             });
+            if written.is_err() {
+                return; // the next delivery tries again
+            }
         }
+        self.ceiling().fetch_max(ceiling, Ordering::Relaxed);
     }
 
     /// leased → settled. The messages are gone.
@@ -297,14 +307,11 @@ impl Queue {
         }
     }
 
-    /// leased → ready, at its own place; no verdict on the message. That it was handed out outlives a restart.
+    /// leased → ready, at its own place; no verdict on the message. That it was handed out outlives a restart: an
+    /// orderly close writes it down (`returned_runs`), after a crash the ceiling says so.
     pub(crate) fn give_back(&self, token: Token, body_bytes: u64) {
         add(&self.counters.done.returned, 1);
         let note = Note(token.note()).returned();
-        if note.0 != token.note() && !self.is_deleted() {
-            // A journal that fails is seen by publishers; the flag is then as after a crash.
-            let _ = self.record_requeue(&token, note, 0);
-        }
         self.requeue(token, note, body_bytes);
     }
 
@@ -337,6 +344,7 @@ impl Queue {
 
     /// leased → ready or scheduled or settled: the attempt failed; retry policy and delivery limit decide.
     pub(crate) fn fail(&self, token: Token, body_bytes: u64) -> Result<Ticket, Error> {
+        let _steady = self.steady();
         add(&self.counters.done.returned, 1);
         if self.is_deleted() {
             drop(self.ready.settle(token));
@@ -378,14 +386,7 @@ impl Queue {
         match self.storage() {
             Some(storage) if token.stored().at() != 0 => {
                 let place = self.place(token.level(), token.position());
-                let written = storage.append(entries::REQUEUE_BYTES, Class::Settle, |out| {
-                    entries::write_requeue(out, place, note.0, due_ns);
-                });
-                match written {
-                    // The count of attempts is then off by one after a crash; the message is not lost.
-                    Err(Error::Busy | Error::DiskFull) => Ok(Ticket::NONE),
-                    other => other,
-                }
+                storage.requeue(place, note.0, due_ns)
             }
             _ => Ok(Ticket::NONE),
         }
@@ -410,6 +411,7 @@ impl Queue {
 
     /// leased → settled: refused for good, goes to the dead-letter exchange.
     pub(crate) fn reject(&self, token: Token) -> Result<Ticket, Error> {
+        let _steady = self.steady();
         add(&self.counters.done.returned, 1);
         let place = self.place(token.level(), token.position());
         let stored = self.ready.settle(token);
@@ -439,6 +441,7 @@ impl Queue {
         if is_due != Some(true) {
             return;
         }
+        let _steady = self.steady();
         let Some((stored, _)) = self.ready.remove(level, position) else {
             return;
         };
@@ -460,6 +463,7 @@ impl Queue {
                 .max_length_bytes
                 .is_some_and(|max| self.counters.ready_bytes() > max)
         {
+            let _steady = self.steady();
             let Some((level, position, stored)) = self.ready.take_least(&mut buffer) else {
                 return;
             };
@@ -470,10 +474,10 @@ impl Queue {
     }
 
     /// The end of a message that was not acknowledged: to the dead-letter exchange if there is one. Its slot is
-    /// settled already; in the journal, its end here and its beginning there are one record.
+    /// settled already, by the caller, who holds `steady` since before; in the journal, its end here and its beginning
+    /// there are one record.
     pub(crate) fn bury(&self, stored: Stored, place: Place, reason: Reason) {
         let now = self.core.clock.now_ns();
-        let _compaction = self.storage().map(|s| s.compaction.read_recursive());
         let outcome = self.message(&stored).and_then(|message| {
             let runs: SmallVec<[Run; 1]> = if stored.at() != 0 && !self.is_deleted() {
                 SmallVec::from_elem(
@@ -579,7 +583,7 @@ impl Queue {
                 break;
             }
             let outcome = {
-                let _compaction = self.storage().map(|s| s.compaction.read_recursive());
+                let _steady = self.steady();
                 let drafts: Vec<Draft<'_>> = taken
                     .iter()
                     .map(|(_, message)| Draft {
@@ -644,22 +648,24 @@ impl Queue {
     /// [`Error::Closed`], [`Error::JournalFailed`].
     pub fn cancel_scheduled(&self, id: u64) -> Result<(bool, Ticket), Error> {
         self.check_usable()?;
-        let removed = self.schedule().remove(id);
+        let mut schedule = self.schedule();
+        let mut ticket = Ticket::NONE;
+        if let (Some(storage), Some((_, Waiting::Delayed(stored)))) =
+            (self.storage(), schedule.get(id))
+            && stored.at() != 0
+        {
+            // Before it goes, under the lock: a journal that refuses leaves the message as it was.
+            let place = self.place(0, id);
+            ticket = storage.append(entries::PLACE_BYTES, Class::Settle, |out| {
+                entries::write_place(out, entries::CANCEL, place);
+            })?;
+            storage.journal().release(stored.at(), 1);
+        }
+        let removed = schedule.remove(id);
+        drop(schedule);
         match removed {
             None => Ok((false, Ticket::NONE)),
-            Some((_, Waiting::Delayed(stored))) => {
-                let ticket = match self.storage() {
-                    Some(storage) if stored.at() != 0 => {
-                        storage.journal().release(stored.at(), 1);
-                        let place = self.place(0, id);
-                        storage.append(entries::PLACE_BYTES, Class::Settle, |out| {
-                            entries::write_place(out, entries::CANCEL, place);
-                        })?
-                    }
-                    _ => Ticket::NONE,
-                };
-                Ok((true, ticket))
-            }
+            Some((_, Waiting::Delayed(_))) => Ok((true, ticket)),
             Some((_, Waiting::Retry { token, .. })) => {
                 let place = self.place(token.level(), token.position());
                 let stored = self.ready.settle(token);
@@ -674,6 +680,20 @@ impl Queue {
                 Ok((true, self.record(&runs)?))
             }
         }
+    }
+
+    /// For closing: the messages in the journal that were handed out and came back, so that a reopened journal says so.
+    pub(crate) fn returned_runs(&self, runs: &mut Vec<Run>) {
+        // Relaxed: see `ceiling`; below it is all that was ever handed out.
+        if !self.is_durable() || self.is_deleted() || self.ceiling().load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.ready
+            .browse(usize::MAX, |level, position, note, stored| {
+                if Note(note).redelivered() && stored.at() != 0 {
+                    push_run(runs, self.place(level, position));
+                }
+            });
     }
 
     /// Everything → settled, with the queue. The journal's entry of the deletion speaks for all of it.
@@ -701,6 +721,7 @@ impl Queue {
     fn bury_expired(&self, token: Token) {
         add(&self.counters.done.expired, 1);
         let place = self.place(token.level(), token.position());
+        let _steady = self.steady();
         let stored = self.ready.settle(token);
         self.bury(stored, place, Reason::Expired);
         self.wake_group();

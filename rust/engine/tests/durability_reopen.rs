@@ -1,0 +1,509 @@
+//! What is there after a broker was closed, or died, and was opened again.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::*;
+use wherry_engine::properties::Properties;
+use wherry_engine::table::{Table, Value};
+use wherry_engine::{
+    Broker, ConsumerOptions, Delay, ExchangeKind, ExchangeOptions, NewMessage, Outcome, Overflow,
+    QueueOptions, RetryKind, RetryPolicy,
+};
+use wherry_journal::testing::{MemoryDisk, Survivors};
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A queue with every option there is, all different from the default.
+fn everything() -> QueueOptions {
+    QueueOptions {
+        durable: true,
+        exclusive: None,
+        auto_delete: true,
+        group_by: Some("customer".into()),
+        retry: Some(RetryPolicy {
+            kind: RetryKind::Exponential,
+            attempts: 7,
+            first: Duration::from_millis(250),
+            factor: 1.5,
+            maximum: Some(seconds(90)),
+            jitter: true,
+            dead_letter: Some("graveyard".into()),
+        }),
+        max_priority: None,
+        message_ttl: Some(seconds(1000)),
+        expires: Some(seconds(100_000)),
+        max_length: Some(5000),
+        max_length_bytes: Some(1 << 40),
+        overflow: Overflow::RejectPublish,
+        dead_letter_exchange: None,
+        dead_letter_routing_key: None,
+        delivery_limit: Some(9),
+        single_active_consumer: true,
+        lease: Some(seconds(30)),
+        arguments: Table::from_iter([("x-note", Value::Str("a\0b".into()))]),
+    }
+}
+
+fn retrying(first: Duration, attempts: u32) -> RetryPolicy {
+    RetryPolicy {
+        kind: RetryKind::Constant,
+        attempts,
+        first,
+        factor: 1.0,
+        maximum: None,
+        jitter: false,
+        dead_letter: None,
+    }
+}
+
+fn build_topology(broker: &Arc<Broker>) {
+    let host = host(broker);
+    let (other, _) = broker.add_virtual_host("other").unwrap();
+    let exchange = |name: &str, kind| {
+        let options = ExchangeOptions {
+            kind,
+            alternate_exchange: Some("lost".into()),
+            arguments: Table::from_iter([("hash", Value::I64(5))]),
+            ..Default::default()
+        };
+        host.declare_exchange(name, options).unwrap();
+    };
+    exchange("d", ExchangeKind::Direct);
+    exchange("t", ExchangeKind::Topic);
+    exchange("h", ExchangeKind::Headers);
+    exchange("f", ExchangeKind::Fanout);
+    let hidden = ExchangeOptions {
+        kind: ExchangeKind::Fanout,
+        internal: true,
+        auto_delete: true,
+        ..Default::default()
+    };
+    host.declare_exchange("hidden", hidden).unwrap();
+    let gone = ExchangeOptions {
+        durable: false,
+        ..Default::default()
+    };
+    host.declare_exchange("gone", gone).unwrap();
+    queue(broker, "plain", QueueOptions::default());
+    queue(broker, "everything", everything());
+    let lettered = QueueOptions {
+        max_priority: Some(9),
+        overflow: Overflow::RejectPublishDeadLetter,
+        dead_letter_exchange: Some("d".into()),
+        dead_letter_routing_key: Some("dead".into()),
+        ..Default::default()
+    };
+    queue(broker, "lettered", lettered);
+    let transient = QueueOptions {
+        durable: false,
+        ..Default::default()
+    };
+    queue(broker, "transient", transient);
+    let exclusive = QueueOptions {
+        exclusive: Some(7),
+        ..Default::default()
+    };
+    queue(broker, "exclusive", exclusive);
+    let bind = |queue: &str, exchange: &str, key: &str, arguments: Table| {
+        host.bind_queue(queue, exchange, key, arguments).unwrap();
+    };
+    bind("plain", "d", "k", Table::default());
+    bind("plain", "d", "k2", Table::default());
+    bind("plain", "t", "a.*.#", Table::default());
+    let all = Table::from_iter([
+        ("x-match", Value::Str("all".into())),
+        ("n", Value::I32(3)),
+        ("s", Value::Str("text".into())),
+    ]);
+    bind("lettered", "h", "", all.clone());
+    bind("everything", "f", "", Table::default());
+    bind("transient", "f", "", Table::default());
+    bind("plain", "gone", "k", Table::default());
+    bind("plain", "amq.topic", "x.#", Table::default());
+    host.bind_exchange("f", "t", "to.f", Table::default())
+        .unwrap();
+    host.bind_exchange("hidden", "h", "", all).unwrap();
+    // Made and taken back.
+    bind("plain", "d", "not", Table::default());
+    host.unbind_queue("plain", "d", "not", Table::default())
+        .unwrap();
+    host.bind_exchange("f", "t", "nor", Table::default())
+        .unwrap();
+    host.unbind_exchange("f", "t", "nor", Table::default())
+        .unwrap();
+    exchange("deleted", ExchangeKind::Direct);
+    bind("plain", "deleted", "k", Table::default());
+    host.delete_exchange("deleted", false).unwrap();
+    queue(broker, "deleted", QueueOptions::default());
+    bind("deleted", "d", "k", Table::default());
+    host.delete_queue("deleted", false, false).unwrap();
+    let (third, _) = broker.add_virtual_host("third").unwrap();
+    third
+        .declare_queue("in the third", QueueOptions::default())
+        .unwrap();
+    broker.delete_virtual_host("third").unwrap();
+    other
+        .declare_queue("plain", QueueOptions::default())
+        .unwrap();
+    other
+        .bind_queue("plain", "amq.direct", "o", Table::default())
+        .unwrap();
+}
+
+/// What should be there again: without what does not outlive the process.
+fn durable_part(mut snapshot: common::Snapshot) -> common::Snapshot {
+    for (_, exchanges, queues) in &mut snapshot.hosts {
+        queues.retain(|q| q.options.durable && q.options.exclusive.is_none());
+        exchanges.retain(|e| e.options.durable);
+        for exchange in exchanges {
+            exchange.bindings.retain(|(to, ..)| to != "transient");
+        }
+        for queue in queues {
+            queue.ready.retain(|m| m.persistent);
+        }
+    }
+    snapshot
+}
+
+#[test]
+fn topology_comes_back_as_it_was() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    build_topology(&broker);
+    settle_down(&broker);
+    let expected = durable_part(snapshot(&broker));
+    assert_eq!(
+        expected.hosts[0].2.len(),
+        4,
+        "plain, everything, lettered, graveyard"
+    );
+    let crashed = disk.crash(Survivors::None);
+    broker.close().unwrap();
+    for disk in [&crashed, &disk] {
+        let mut again = open(disk);
+        assert_same(&snapshot(&again), &expected, "topology");
+        again.close().unwrap();
+        again = open(disk);
+        assert_same(&snapshot(&again), &expected, "topology");
+        // It works, and names of what is gone are free.
+        let host = host(&again);
+        queue(&again, "deleted", QueueOptions::default());
+        assert_eq!(again.statistics().ready, 0);
+        let published = host
+            .exchange("d")
+            .unwrap()
+            .publish(&NewMessage::new("k", b"m"));
+        assert_eq!(published.unwrap().routed, 1, "only the queue 'plain'");
+        let published = host
+            .exchange("t")
+            .unwrap()
+            .publish(&NewMessage::new("to.f", b"m"));
+        assert_eq!(
+            published.unwrap().routed,
+            1,
+            "through 'f' into 'everything'"
+        );
+    }
+}
+
+fn group(name: &str) -> Properties {
+    Properties {
+        headers: Some(Table::from_iter([("g", Value::Str(name.into()))])),
+        ..Default::default()
+    }
+}
+
+/// Messages of every kind in every state.
+fn fill(broker: &Arc<Broker>) {
+    queue(broker, "plain", QueueOptions::default());
+    for i in 0..10 {
+        let properties = Properties {
+            message_id: Some(format!("id {i}").into_bytes()),
+            headers: Some(Table::from_iter([("i", Value::I64(i))])),
+            ..Default::default()
+        };
+        publish_with(broker, "plain", &format!("plain {i}"), &properties);
+    }
+    let taker = consumer(&broker.virtual_host("/").unwrap().queue("plain").unwrap());
+    let taken = take(&taker, 6);
+    ack(&taker, &taken[1]);
+    ack(&taker, &taken[4]);
+    // Handed out and returned, once failed and once without a verdict.
+    taker.settle(taken[2].tag, false, Outcome::Failed).unwrap();
+    taker.cancel();
+
+    let lanes = QueueOptions {
+        max_priority: Some(4),
+        ..Default::default()
+    };
+    let lanes = queue(broker, "lanes", lanes);
+    for i in 0..12u8 {
+        let properties = Properties {
+            priority: Some(i % 6),
+            ..Default::default()
+        };
+        publish_with(broker, "lanes", &format!("lanes {i}"), &properties);
+    }
+    let taker = consumer(&lanes);
+    for delivery in take(&taker, 3) {
+        ack(&taker, &delivery);
+    }
+
+    let groups = QueueOptions {
+        group_by: Some("g".into()),
+        retry: Some(retrying(seconds(60), 3)),
+        ..Default::default()
+    };
+    let groups = queue(broker, "groups", groups);
+    for i in 0..12 {
+        let name = ["a", "b", "c"][i % 3];
+        publish_with(broker, "groups", &format!("{name} {i}"), &group(name));
+    }
+    let taker = consumer(&groups);
+    let taken = take(&taker, 10);
+    assert_eq!(taken.len(), 3, "one of each group");
+    ack(&taker, &taken[0]);
+    taker.settle(taken[1].tag, false, Outcome::Failed).unwrap(); // "b" waits for its retry
+    taker.cancel();
+
+    queue(broker, "delayed", QueueOptions::default());
+    let exchange = host(broker).exchange("").unwrap();
+    for i in 1..=4 {
+        let body = format!("delayed {i}");
+        let message = NewMessage {
+            delay: Delay::For(seconds(i * 10)),
+            ..NewMessage::new("delayed", body.as_bytes())
+        };
+        patiently(broker, || exchange.publish(&message));
+    }
+    let retries = QueueOptions {
+        retry: Some(retrying(seconds(100), 5)),
+        ..Default::default()
+    };
+    let retries = queue(broker, "retries", retries);
+    for i in 0..4 {
+        publish(broker, "retries", &format!("retries {i}"));
+    }
+    let taker = consumer(&retries);
+    let taken = take(&taker, 3);
+    taker.settle(taken[1].tag, false, Outcome::Failed).unwrap();
+    taker.settle(taken[0].tag, false, Outcome::Failed).unwrap();
+    taker.cancel();
+
+    let dying = QueueOptions {
+        message_ttl: Some(seconds(500)),
+        dead_letter_exchange: Some("".into()),
+        dead_letter_routing_key: Some("plain".into()),
+        ..Default::default()
+    };
+    queue(broker, "dying", dying);
+    publish(broker, "dying", "dies in time");
+    let sooner = Properties {
+        expiration: Some(b"20000".to_vec()),
+        ..Default::default()
+    };
+    publish_with(broker, "dying", "dies sooner", &sooner);
+    let transient = NewMessage {
+        persistent: false,
+        ..NewMessage::new("volatile", b"not kept")
+    };
+    queue(broker, "volatile", QueueOptions::default());
+    exchange.publish(&transient).unwrap();
+}
+
+/// What the messages do later, which must not depend on a restart in between.
+fn future(broker: &Arc<Broker>) -> Vec<common::Snapshot> {
+    let mut seen = Vec::new();
+    for step in [15, 10, 80, 400, 100] {
+        broker.advance(seconds(step)).unwrap();
+        let mut snapshot = snapshot(broker).without_flags();
+        for (_, _, queues) in &mut snapshot.hosts {
+            for message in queues.iter_mut().flat_map(|q| &mut q.ready) {
+                message.published_ns = 0; // of dead letters: when they died
+            }
+        }
+        seen.push(durable_part(snapshot));
+    }
+    seen
+}
+
+#[test]
+fn messages_come_back_as_they_were() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    fill(&broker);
+    settle_down(&broker);
+    let before = durable_part(snapshot(&broker));
+    let crashed = disk.crash(Survivors::None);
+    broker.close().unwrap();
+
+    let closed = disk.copy();
+    let again = open(&closed);
+    assert_same(&snapshot(&again), &before, "after an orderly close");
+    again.close().unwrap();
+    let again = open(&closed);
+    assert_same(&snapshot(&again), &before, "after another");
+    drop(again);
+
+    let copy = crashed.copy();
+    let again = open(&copy);
+    let (seen, expected) = (snapshot(&again).without_flags(), before.without_flags());
+    assert_same(&seen, &expected, "after a crash");
+    let queues = &snapshot(&again).hosts[0].2;
+    let plain = queues.iter().find(|q| q.name == "plain").unwrap();
+    assert!(
+        plain.ready.iter().all(|m| m.redelivered),
+        "all are below the ceiling"
+    );
+    let delayed = queues.iter().find(|q| q.name == "delayed").unwrap();
+    assert_eq!(delayed.scheduled.len(), 4);
+    drop(again);
+
+    // The future is the same for who was never interrupted.
+    let reference_disk = MemoryDisk::new();
+    let reference = open(&reference_disk);
+    fill(&reference);
+    let expected = future(&reference);
+    for disk in [disk, crashed] {
+        let again = open(&disk);
+        for (step, (seen, expected)) in future(&again).iter().zip(&expected).enumerate() {
+            assert_same(seen, expected, &format!("step {step}"));
+        }
+    }
+}
+
+#[test]
+fn flags_survive_a_crash_that_is_followed_by_an_orderly_close() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    let q = queue(&broker, "q", QueueOptions::default());
+    for i in 0..3 {
+        publish(&broker, "q", &i.to_string());
+    }
+    let taker = consumer(&q);
+    take(&taker, 1);
+    settle_down(&broker);
+    let disk = disk.crash(Survivors::None);
+    let again = open(&disk);
+    let crashed = snapshot(&again);
+    assert!(crashed.hosts[0].2[0].ready[0].redelivered);
+    again.close().unwrap();
+    let again = open(&disk);
+    assert_same(&snapshot(&again), &crashed, "after the close");
+    // Never handed out, published after the ceiling was passed on: not flagged after an orderly close.
+    publish(&again, "q", "3");
+    again.close().unwrap();
+    let last = snapshot(&open(&disk));
+    assert!(!last.hosts[0].2[0].ready[3].redelivered);
+}
+
+#[test]
+fn a_delayed_message_can_be_cancelled_after_a_restart_and_stays_cancelled() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    queue(&broker, "q", QueueOptions::default());
+    let exchange = host(&broker).exchange("").unwrap();
+    for body in [b"a", b"b"] {
+        let message = NewMessage {
+            delay: Delay::For(seconds(5)),
+            ..NewMessage::new("q", body)
+        };
+        exchange.publish(&message).unwrap();
+    }
+    settle_down(&broker);
+    let disk = disk.crash(Survivors::None);
+    let again = open(&disk);
+    let q = host(&again).queue("q").unwrap();
+    let first = q.scheduled().remove(0);
+    assert_eq!(first.message.body(), b"a");
+    let (cancelled, ticket) = q.cancel_scheduled(first.id).unwrap();
+    assert!(cancelled);
+    assert!(again.wait_durable(ticket, Some(LONG)).unwrap());
+    assert!(!q.cancel_scheduled(first.id).unwrap().0);
+    let disk = disk.crash(Survivors::None);
+    let last = open(&disk);
+    last.advance(seconds(10)).unwrap();
+    assert_eq!(bodies(&host(&last).queue("q").unwrap()), ["b"]);
+}
+
+#[test]
+fn what_is_settled_never_returns_and_positions_are_never_reused() {
+    let disk = MemoryDisk::new();
+    let mut disk = disk;
+    let mut next = 0;
+    for round in 0..4 {
+        let broker = open(&disk);
+        let q = queue(&broker, "q", QueueOptions::default());
+        assert!(bodies(&q).is_empty(), "round {round}");
+        for i in 0..20 {
+            publish(&broker, "q", &i.to_string());
+        }
+        let browsed = q.browse(0, usize::MAX);
+        assert_eq!(browsed[0].position, next, "round {round}");
+        next = browsed[19].position + 1;
+        if round % 2 == 0 {
+            let taker = consumer(&q);
+            let last = take(&taker, 100).pop().unwrap();
+            taker.settle(last.tag, true, Outcome::Ack).unwrap();
+        } else {
+            assert_eq!(q.purge().unwrap().0, 20);
+        }
+        settle_down(&broker);
+        if round < 2 {
+            disk = disk.crash(Survivors::None);
+        } else {
+            broker.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn no_ack_deliveries_are_gone() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    let q = queue(&broker, "q", QueueOptions::default());
+    for i in 0..5 {
+        publish(&broker, "q", &i.to_string());
+    }
+    let options = ConsumerOptions {
+        no_ack: true,
+        ..Default::default()
+    };
+    let taker = q.consume(options, None).unwrap();
+    assert_eq!(take(&taker, 3).len(), 3);
+    settle_down(&broker);
+    let again = open(&disk.crash(Survivors::None));
+    assert_eq!(bodies(&host(&again).queue("q").unwrap()), ["3", "4"]);
+}
+
+#[test]
+fn a_message_in_many_queues_is_settled_in_each_by_itself() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    for name in ["a", "b", "c"] {
+        queue(&broker, name, QueueOptions::default());
+        host(&broker)
+            .bind_queue(name, "amq.fanout", "", Table::default())
+            .unwrap();
+    }
+    let exchange = host(&broker).exchange("amq.fanout").unwrap();
+    for body in [b"0", b"1"] {
+        assert_eq!(
+            exchange.publish(&NewMessage::new("", body)).unwrap().routed,
+            3
+        );
+    }
+    let b = consumer(&host(&broker).queue("b").unwrap());
+    ack(&b, &take(&b, 1)[0]);
+    host(&broker).delete_queue("c", false, false).unwrap();
+    settle_down(&broker);
+    let again = open(&disk.crash(Survivors::None));
+    assert_eq!(bodies(&host(&again).queue("a").unwrap()), ["0", "1"]);
+    assert_eq!(bodies(&host(&again).queue("b").unwrap()), ["1"]);
+    assert!(host(&again).queue("c").is_err());
+}
