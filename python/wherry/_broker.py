@@ -166,8 +166,7 @@ class VirtualHost:
             auto_delete: delete it when its last consumer goes.
             group_by: name of the header (or `message-id`, `correlation-id`, `type`, `app-id`,
                 `user-id`, `reply-to`, `routing-key`) by which messages form groups: strictly first
-                in, first out and one at a time in a
-                group, all groups in parallel.
+                in, first out and one at a time in a group, all groups in parallel.
             retry: a `wherry.Retry`: what to do with a message whose handling failed.
             max_priority: 1 to 255: make it a priority queue with levels 0 to this.
             message_ttl: seconds that a message may wait; then it is dead-lettered or dropped,
@@ -230,9 +229,9 @@ class VirtualHost:
         `tx.publish(...)`, `tx.ack(delivery)`, `tx.nack(delivery)`.
 
         Leaving the block carries it out as one record of the journal and waits until that is
-        durable. An exception in
-        the block rolls back: nothing was published, the deliveries are still unacknowledged. If it
-        is cancelled while it waits, it is carried out but not known to be on stable storage.
+        durable. An exception in the block rolls back: nothing was published, the deliveries are
+        still unacknowledged. If it is cancelled while it waits, it is carried out but not known to
+        be on stable storage.
 
         Raises (when left):
             UnknownDelivery, Unroutable, PublishRejected and the like: one part was refused; nothing
@@ -419,8 +418,7 @@ def open(
         `interval`: after it
             was written, with a sync every `sync_interval` seconds; a crash of the machine may lose
             that much. `never`: after it was written; the operating system decides. A crash of the
-            program loses nothing
-            confirmed in any of them.
+            program loses nothing confirmed in any of them.
         sync_interval: seconds between syncs, for `interval`.
         clock: a `VirtualClock`, for tests.
         segment_bytes: size of a journal file, in bytes.

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_WRONG_LOOP = (
+    "this broker was opened on another event loop, or there is none here: use it from the loop "
+    "that opened it; the *_nowait methods work in any thread, and broker.blocking waits in plain "
+    "threads"
+)
+
 # A task that never really waits gives others a turn after this many calls ...
 _TURN_CALLS = 100
 # ... or after this time, whichever comes first.
@@ -45,8 +51,8 @@ class Waiter(Protocol):
 class Loop(Protocol):
     """What the rest of the package needs of an event loop."""
 
-    def is_current(self) -> bool:
-        """Whether the caller is on this loop."""
+    def check(self) -> None:
+        """Raise WrongLoop unless the caller is on this loop."""
 
     def waiter(self) -> Waiter:
         """A place for the calling task to wait."""
@@ -58,7 +64,9 @@ class Loop(Protocol):
         """Give other tasks a turn, and notice a cancellation."""
 
     async def turn(self) -> None:
-        """Notice a cancellation; give other tasks a turn if this task had enough."""
+        """The checkpoint at the start of every call that might not wait: `check`, notice a
+        cancellation, and give other tasks a turn if this task had enough.
+        """
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run it in a worker thread and see it through, cancelled or not."""
@@ -69,8 +77,8 @@ class Loop(Protocol):
     async def unwatch(self) -> None:
         """Stop that. The descriptor may be closed afterwards."""
 
-    def protect(self, function: Callable[[], None]) -> Callable[[], None]:
-        """The function, not to be interrupted by Ctrl-C in the middle."""
+    def protect(self, function: Callable[..., None]) -> None:
+        """From now on the function is not interrupted by Ctrl-C in the middle."""
 
 
 class _Turns:
@@ -134,16 +142,21 @@ class TrioLoop:
         import trio
 
         self._trio = trio
-        self._token = trio.lowlevel.current_trio_token()
+        self._current_token = trio.lowlevel.current_trio_token
+        self._checkpoint = trio.lowlevel.checkpoint
+        self._checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
+        self._token = self._current_token()
         self._turns = _Turns()
         self._scope: trio.CancelScope | None = None
         self._stopped = trio.Event()
 
-    def is_current(self) -> bool:
+    def check(self) -> None:
         try:
-            return self._trio.lowlevel.current_trio_token() is self._token
+            if self._current_token() is self._token:
+                return
         except RuntimeError:
-            return False
+            pass
+        raise WrongLoop(_WRONG_LOOP)
 
     def waiter(self) -> Waiter:
         return _TrioWaiter(self._trio.lowlevel)
@@ -155,10 +168,11 @@ class TrioLoop:
         await self._trio.lowlevel.checkpoint()
 
     async def turn(self) -> None:
+        self.check()
         if self._turns.over():
-            await self._trio.lowlevel.checkpoint()
+            await self._checkpoint()
         else:
-            await self._trio.lowlevel.checkpoint_if_cancelled()
+            await self._checkpoint_if_cancelled()
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         with self._trio.CancelScope(shield=True):
@@ -191,8 +205,9 @@ class TrioLoop:
             with self._trio.CancelScope(shield=True):
                 await self._stopped.wait()
 
-    def protect(self, function: Callable[[], None]) -> Callable[[], None]:
-        return self._trio.lowlevel.enable_ki_protection(function)
+    def protect(self, function: Callable[..., None]) -> None:
+        # Marks the function itself.
+        self._trio.lowlevel.enable_ki_protection(function)
 
 
 class _AsyncioWaiter:
@@ -228,12 +243,14 @@ class AsyncioLoop:
 
         self._asyncio = asyncio
         self._loop = asyncio.get_running_loop()
+        self._running_loop = asyncio._get_running_loop
         self._turns = _Turns()
         self._descriptor: int | None = None
 
-    def is_current(self) -> bool:
+    def check(self) -> None:
         # None when there is no loop, or another library's.
-        return self._asyncio._get_running_loop() is self._loop
+        if self._running_loop() is not self._loop:
+            raise WrongLoop(_WRONG_LOOP)
 
     def waiter(self) -> Waiter:
         return _AsyncioWaiter(self._loop)
@@ -245,6 +262,7 @@ class AsyncioLoop:
         await self._asyncio.sleep(0)
 
     async def turn(self) -> None:
+        self.check()
         # asyncio delivers a cancellation at the next real suspension; there is nothing to look at
         # before.
         if self._turns.over():
@@ -264,16 +282,21 @@ class AsyncioLoop:
         return running.result()
 
     def watch(self, descriptor: int, readable: Callable[[], None]) -> None:
-        self._loop.add_reader(descriptor, readable)
+        try:
+            self._loop.add_reader(descriptor, readable)
+        except NotImplementedError:
+            raise WrongLoop(
+                "asyncio's proactor event loop cannot watch a socket: run on an "
+                "asyncio.SelectorEventLoop, or on trio"
+            ) from None
         self._descriptor = descriptor
 
     async def unwatch(self) -> None:
         if self._descriptor is not None:
             self._loop.remove_reader(self._descriptor)
 
-    def protect(self, function: Callable[[], None]) -> Callable[[], None]:
-        # asyncio's runner turns Ctrl-C into a cancellation of the main task.
-        return function
+    def protect(self, function: Callable[..., None]) -> None:
+        """Nothing to do: asyncio's runner turns Ctrl-C into a cancellation of the main task."""
 
 
 def current_loop() -> Loop:

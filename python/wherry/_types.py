@@ -103,8 +103,8 @@ class Retry:
     maximum: float | None = None
     """No delay is longer than this many seconds."""
     jitter: bool = False
-    """Draw each delay evenly between zero and its value, so that messages that failed together
-    come back apart.
+    """Draw each delay evenly between zero and its value, so that messages that failed together come
+    back apart.
     """
     kind: Literal["constant", "linear", "exponential"] = "exponential"
     """How delays grow."""

@@ -2,8 +2,7 @@
 
 The engine names consumers by token; token 0 is the journal's progress. Wake-ups come in through
 `drain`, which the loop calls when the port's descriptor can be read, and which an engine call made
-on the loop's own thread calls on its
-way out. Everything here runs on the loop's thread.
+on the loop's own thread calls on its way out. Everything here runs on the loop's thread.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from wherry import _core
-from wherry._errors import Busy, WherryError, WrongLoop
+from wherry._errors import Busy, WherryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,23 +40,26 @@ class Waits:
     __slots__ = (
         "__weakref__",
         "_confirms",
-        "_drain",
         "_for_space",
         "_parked",
+        "check",
         "engine",
         "loop",
         "port",
+        "turn",
     )
 
     def __init__(self, loop: Loop, engine: _core.Engine) -> None:
         self.loop = loop
         self.engine = engine
+        self.check = loop.check
+        self.turn = loop.turn
         # One task per consumer as a rule; several may share one.
         self._parked: dict[int, list[Waiter]] = {}
         # Ordered by receipt.
         self._confirms: deque[_Confirm] = deque()
         self._for_space: list[Waiter] = []
-        self._drain = loop.protect(self._drain_ready)
+        loop.protect(Waits.drain)
         self.port = _core.Port(self)
         engine.attach(self.port)
         loop.watch(self.port.fileno(), self._readable)
@@ -66,13 +68,6 @@ class Waits:
 
     def drain(self) -> None:
         """Wake whoever the engine named. Never raises: the event loop would end with it."""
-        self._drain()
-
-    def _readable(self) -> None:
-        self.port.clear()
-        self._drain()
-
-    def _drain_ready(self) -> None:
         try:
             for token in self.port.take_ready():
                 if token == _COMMITS:
@@ -81,6 +76,10 @@ class Waits:
                     self._wake_parked(token)
         except Exception:
             sys.excepthook(*sys.exc_info())
+
+    def _readable(self) -> None:
+        self.port.clear()
+        self.drain()
 
     def _wake_parked(self, token: int) -> None:
         for waiter in self._parked.pop(token, ()):
@@ -115,21 +114,6 @@ class Waits:
                 waiter.wake()
 
     # Waiting
-
-    def check(self) -> None:
-        """Raise WrongLoop unless the caller is on the broker's loop."""
-        if not self.loop.is_current():
-            raise WrongLoop(
-                "this broker was opened on another event loop, or there is none here: use it from "
-                "the loop that opened it; the *_nowait methods work in any thread, and "
-                "broker.blocking waits in plain threads"
-            )
-
-    async def turn(self) -> None:
-        """The checkpoint at the start of every call that might not wait."""
-        if not self.loop.is_current():
-            self.check()
-        await self.loop.turn()
 
     async def ready(self, consumer: _core.Consumer, seconds: float | None = None) -> None:
         """Wait until the consumer may have something, or `seconds` passed. Then take, whatever

@@ -10,9 +10,8 @@
 
 Everything here works in any thread, and waits with the interpreter released; Ctrl-C ends a wait in
 the main thread. A wait for the disk that takes longer than `timeout` seconds raises TimeoutError:
-what was asked for is done, but not
-known to be on stable storage. `Message`, `Delivery`, `Retry`, the statistics and all errors are
-those of `wherry`.
+what was asked for is done, but not known to be on stable storage. `Message`, `Delivery`, `Retry`,
+the statistics and all errors are those of `wherry`.
 
 Do not call what waits from an event loop's thread: the loop would stand still.
 """

@@ -6,12 +6,17 @@ use pyo3::prelude::*;
 /// Awaiting it gives the value at once, without a turn of the event loop.
 #[pyclass(frozen, module = "wherry._core", freelist = 64)]
 pub(crate) struct Completed {
-    value: Py<PyAny>,
+    /// Nothing stands for None, which the interpreter passes on without making an exception object.
+    value: Option<Py<PyAny>>,
 }
 
 impl Completed {
     pub(crate) fn new(value: Py<PyAny>) -> Self {
-        Completed { value }
+        Completed { value: Some(value) }
+    }
+
+    pub(crate) fn none() -> Self {
+        Completed { value: None }
     }
 }
 
@@ -25,7 +30,10 @@ impl Completed {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(PyStopIteration::new_err((self.value.clone_ref(py),)))
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match &self.value {
+            None => Ok(None),
+            Some(value) => Err(PyStopIteration::new_err((value.clone_ref(py),))),
+        }
     }
 }

@@ -304,9 +304,8 @@ impl Delivery {
         exc_type: &Bound<'_, PyAny>,
         _exc_value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
-    ) -> Result<bool> {
-        self.leave(exc_type)?;
-        Ok(false)
+    ) -> Result<()> {
+        self.leave(exc_type)
     }
 
     fn __aenter__(slf: Py<Self>) -> Completed {
@@ -315,20 +314,12 @@ impl Delivery {
 
     fn __aexit__(
         &self,
-        py: Python<'_>,
         exc_type: &Bound<'_, PyAny>,
         _exc_value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> Result<Completed> {
         self.leave(exc_type)?;
-        Ok(Completed::new(
-            false
-                .into_pyobject(py)
-                .map_err(PyErr::from)?
-                .to_owned()
-                .into_any()
-                .unbind(),
-        ))
+        Ok(Completed::none())
     }
 
     fn __repr__(&self) -> String {
