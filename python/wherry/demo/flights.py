@@ -47,6 +47,8 @@ ANNOUNCED_MINUTES = 120
 LATE_MINUTES = 15
 """A departure is late from this delay on: the definition of the United States' statistics."""
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class DataMissing(Exception):
     """The flights were not found; the message says how to get them."""
@@ -97,7 +99,7 @@ class Event(NamedTuple):
         return f"{key}.late" if self.late else key
 
     def encode(self) -> bytes:
-        return json.dumps(self, separators=(",", ":")).encode()
+        return _to_json(self).encode()
 
 
 def decode(body: bytes) -> Event:

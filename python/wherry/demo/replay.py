@@ -36,14 +36,16 @@ __all__ = ["Progress", "Settings", "replay"]
 PUBLISH_COUNT = 500
 """Events published and confirmed together: one wait for the disk for all of them."""
 
-OUTSTANDING_COUNT_MAX = 10_000
+OUTSTANDING_COUNT_MAX = 2_500
 """The publisher waits while more events than this are published and not yet applied."""
 
-TAKE_COUNT_MAX = 256
-"""Deliveries that a worker applies in one SQLite transaction."""
+TAKE_COUNT_MAX = 128
+"""Deliveries that a worker applies in one SQLite transaction. An aircraft's next event waits for
+that of the last one, so larger batches make busy aircraft slower, not the whole faster.
+"""
 
-BATCH_COUNT_MAX = 5_000
-BATCH_SECONDS_MAX = 0.5
+BATCH_COUNT_MAX = 1_000
+BATCH_SECONDS_MAX = 0.25
 """A batch of hourly totals is written when it has that many messages, or after that time."""
 
 STALLED_SECONDS = 10.0
