@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -581,13 +581,26 @@ impl Story {
             (exact || between).then_some(durable + i)
         });
         let Some(step) = step else {
-            let mut report = format!("step {durable} was durable;");
-            for key in found.keys().chain(candidates[0].keys()) {
-                let (a, b) = (candidates[0].get(key), found.get(key));
-                if a != b {
-                    report += &format!("\n    {key:?}: {a:?} then, {b:?} found");
-                }
-            }
+            // Against the state that it is most like.
+            let differences = |state: &State| -> Vec<String> {
+                let keys: BTreeSet<_> = found.keys().chain(state.keys()).collect();
+                let differ = keys.into_iter().filter(|k| state.get(*k) != found.get(*k));
+                let line = |k| {
+                    format!(
+                        "\n    {k:?}: {:?} then, {:?} found",
+                        state.get(k),
+                        found.get(k)
+                    )
+                };
+                differ.map(line).collect()
+            };
+            let likeness = candidates.iter().map(differences).enumerate();
+            let (nearest, lines) = likeness.min_by_key(|(_, lines)| lines.len()).unwrap();
+            let report = format!(
+                "step {durable} was durable, this is most like step {}:{}",
+                durable + nearest,
+                lines.concat()
+            );
             return Err(report);
         };
         if !self.crowded {

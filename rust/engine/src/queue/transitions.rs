@@ -371,6 +371,10 @@ impl Queue {
         } else {
             self.core.clock.now_ns() + delay.as_nanos() as u64
         };
+        if due_ns == 0 && self.is_expired(&token) {
+            self.bury_expired(token);
+            return Ok(Ticket::NONE);
+        }
         let ticket = self.record_requeue(&token, note, due_ns);
         if due_ns == 0 {
             self.requeue(token, note, body_bytes);
