@@ -532,4 +532,40 @@ mod tests {
             assert!(results.len() == 1 && results[0].is_err(), "cut at {cut}");
         }
     }
+
+    #[test]
+    fn random_bytes_are_read_without_a_panic() {
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let mut read = 0;
+        for _ in 0..50_000 {
+            let length = (next() % 120) as usize;
+            let mut payload: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+            // Most with a header that fits, or little would be looked at.
+            if length >= HEADER_BYTES && next() % 8 != 0 {
+                let flags = (next() % 8) as u8;
+                payload[..4].copy_from_slice(&[MESSAGE, flags, 0, 0]);
+                payload[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+                if length >= 20 && next() % 2 == 0 {
+                    payload[16..20].copy_from_slice(&((next() % 4) as u32).to_le_bytes());
+                }
+            }
+            for entry in parse(&payload).flatten() {
+                if let Some(message) = entry.message() {
+                    read += message.targets().count();
+                    let _ = message.parts();
+                }
+                let _ = entry.runs().map(Iterator::count);
+                let _ = (entry.place(), entry.requeue());
+                let _ = crate::topology::read_declared(entry.payload);
+                let _ = crate::topology::read_bound(entry.payload);
+            }
+        }
+        assert!(read > 100, "{read}");
+    }
 }
