@@ -48,6 +48,19 @@ async def test_a_cancelled_confirm_disturbs_nobody(tmp_path: Path) -> None:
         assert published >= {b"%d" % i for i in range(30) if i % 3}
 
 
+async def test_a_receipt_far_ahead_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async with tasks() as running:
+        async with wherry.open(tmp_path / "j") as broker:
+            await broker.declare_queue("q")
+            never = running.start(broker.confirmed, 10**15)
+            await settle()
+            for _ in range(3):
+                await broker.default_exchange.publish(b"", "q")
+            assert not never.done
+        with pytest.raises(wherry.BrokerClosed):
+            await never.wait()
+
+
 async def test_a_memory_broker_confirms_at_once() -> None:
     async with wherry.open() as broker:
         await broker.declare_queue("q")
@@ -62,7 +75,8 @@ async def test_nobody_is_told_of_commits_that_nobody_waits_for(tmp_path: Path) -
         port = broker._waits.port
         port.take_ready()
         receipt = broker.default_exchange.publish_nowait(b"", "q")
-        await in_thread(lambda: broker._engine.wait_durable(receipt))
+        # Blocks this loop, so that nothing can be drained meanwhile.
+        broker._engine.wait_durable(receipt)
         assert port.take_ready() == []
 
 
@@ -149,6 +163,21 @@ async def test_the_wake_up_of_a_cancelled_task_goes_to_the_next() -> None:
             await settle()
         stats = queue.statistics()
         assert (stats.ready, stats.unacked, stats.acknowledged) == (0, 0, 20)
+
+
+async def test_the_wake_up_of_a_cancelled_take_goes_to_another_consumer() -> None:
+    async with wherry.open() as broker, tasks() as running:
+        queue = await broker.declare_queue("q")
+        async with queue.consume() as one, queue.consume() as two:
+            cancelled = running.start(one.take)
+            await settle()
+            other = running.start(two.take)
+            await settle()
+            broker.default_exchange.publish_nowait(b"x", "q")
+            cancelled.cancel()
+            await settle()
+            taken = cancelled.result or await other.wait()
+            assert [d.body for d in taken] == [b"x"]
 
 
 async def test_many_tasks_share_the_work_and_lose_nothing() -> None:
