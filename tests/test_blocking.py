@@ -239,15 +239,17 @@ def test_ctrl_c_ends_a_wait_and_takes_nothing(tmp_path: Path) -> None:
                 lambda: next(consumer),
                 lambda: broker.confirmed(10**12),
             ):
+                entered = threading.Event()
 
-                def interrupt() -> None:
+                def interrupt(entered: threading.Event = entered) -> None:
+                    entered.wait(20)
                     signal.pthread_kill(main, signal.SIGINT)
 
-                timer = threading.Timer(0.02, interrupt)
-                timer.start()
-                with pytest.raises(KeyboardInterrupt):
-                    wait()  # type: ignore[operator]
-                timer.join()
+                thread = Background(interrupt)
+                with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+                    entered.set()
+                    wait()
+                thread.result()
         broker.default_exchange.publish(b"kept", "q")
         assert queue.get().body == b"kept"
 

@@ -53,7 +53,7 @@ async def test_two_brokers_in_one_loop() -> None:
     async with wherry.open() as one, wherry.open() as two, tasks() as running:
         queues = [await filled(broker, 1) for broker in (one, two)]
         for queue in queues:
-            assert queue.get_nowait().body == b"0"
+            assert queue.get_nowait(no_ack=True).body == b"0"
         waiting = [running.start(queue.get) for queue in queues]
         await settle()
         two.default_exchange.publish_nowait(b"two", "q")

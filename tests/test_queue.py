@@ -17,7 +17,8 @@ async def filled(broker: wherry.Broker, count: int, name: str = "q") -> wherry.Q
 async def test_get_nowait_takes_in_order_and_says_when_there_is_none() -> None:
     async with wherry.open() as broker:
         queue = await filled(broker, 2)
-        assert queue.get_nowait().body == b"0"
+        first = queue.get_nowait()
+        assert first.body == b"0"
         assert queue.get_nowait(no_ack=True).body == b"1"
         with pytest.raises(wherry.QueueEmpty, match="'q'"):
             queue.get_nowait()
@@ -29,7 +30,8 @@ async def test_get_nowait_takes_in_order_and_says_when_there_is_none() -> None:
 async def test_get_many_nowait_takes_at_most_max() -> None:
     async with wherry.open() as broker:
         queue = await filled(broker, 5)
-        assert [d.body for d in queue.get_many_nowait(3)] == [b"0", b"1", b"2"]
+        held = queue.get_many_nowait(3)
+        assert [d.body for d in held] == [b"0", b"1", b"2"]
         assert [d.body for d in queue.get_many_nowait(3, no_ack=True)] == [b"3", b"4"]
         assert queue.get_many_nowait(3) == []
         assert queue.get_many_nowait(0) == []
@@ -86,9 +88,18 @@ async def test_a_get_cancelled_when_its_message_came_passes_it_on() -> None:
 
 async def test_a_delivery_nobody_holds_returns_to_the_queue() -> None:
     async with wherry.open() as broker:
-        queue = await filled(broker, 1)
-        broker.queue("q").get_nowait()
+        queue = await filled(broker, 2)
+        queue.get_nowait()
         assert queue.get_nowait().redelivered
+        await queue.get()
+        del queue.get_many_nowait(2)[0]
+        queue.get_nowait().ack()
+        stats = queue.statistics()
+        assert (stats.ready, stats.unacked) == (1, 0)
+        held = queue.get_nowait()
+        assert queue.statistics().unacked == 1
+        del held
+        assert queue.statistics().ready == 1
 
 
 async def test_browse_shows_and_takes_nothing() -> None:

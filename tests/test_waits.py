@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import wherry
-from helpers import Background, in_thread, pause, settle, tasks
+from helpers import Background, pause, settle, tasks
 from wherry import _core
 
 

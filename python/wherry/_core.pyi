@@ -3,7 +3,7 @@
 """
 
 import os
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from datetime import datetime
 from types import GenericAlias
 from typing import Any, Generic, Literal, TypeVar, final
@@ -168,7 +168,7 @@ class VirtualHost:
         auto_delete: bool = False,
         internal: bool = False,
         alternate_exchange: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> int:
         """Declares an exchange; a receipt."""
 
@@ -192,7 +192,7 @@ class VirtualHost:
         delivery_limit: int | None = None,
         single_active_consumer: bool = False,
         lease: float | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> tuple[str, int]:
         """Declares a queue; its name and a receipt."""
 
@@ -209,22 +209,22 @@ class VirtualHost:
         """Deletes a queue; the number of its ready messages and a receipt."""
 
     def bind_queue(
-        self, queue: str, exchange: str, key: str, arguments: Mapping[str, Any] | None = None
+        self, queue: str, exchange: str, key: str, arguments: dict[str, Any] | None = None
     ) -> int:
         """Binds a queue to an exchange; a receipt."""
 
     def unbind_queue(
-        self, queue: str, exchange: str, key: str, arguments: Mapping[str, Any] | None = None
+        self, queue: str, exchange: str, key: str, arguments: dict[str, Any] | None = None
     ) -> int:
         """Takes such a binding away; a receipt."""
 
     def bind_exchange(
-        self, destination: str, source: str, key: str, arguments: Mapping[str, Any] | None = None
+        self, destination: str, source: str, key: str, arguments: dict[str, Any] | None = None
     ) -> int:
         """Binds an exchange to another one that gives it messages; a receipt."""
 
     def unbind_exchange(
-        self, destination: str, source: str, key: str, arguments: Mapping[str, Any] | None = None
+        self, destination: str, source: str, key: str, arguments: dict[str, Any] | None = None
     ) -> int:
         """Takes such a binding away; a receipt."""
 
@@ -240,7 +240,7 @@ class Message:
         body: bytes | bytearray | memoryview,
         routing_key: str = "",
         *,
-        headers: Mapping[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
         persistent: bool = True,
         priority: int | None = None,
         expiration: float | None = None,
@@ -285,7 +285,7 @@ class Exchange:
         body: bytes | bytearray | memoryview,
         routing_key: str = "",
         *,
-        headers: Mapping[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
         persistent: bool = True,
         priority: int | None = None,
         expiration: float | None = None,
@@ -551,7 +551,7 @@ class Transaction:
         body: bytes | bytearray | memoryview,
         routing_key: str = "",
         *,
-        headers: Mapping[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
         persistent: bool = True,
         priority: int | None = None,
         expiration: float | None = None,

@@ -10,7 +10,7 @@ from wherry._errors import Busy, WherryError
 from wherry._types import Binding, ExchangeStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from wherry._broker import VirtualHost
     from wherry._types import PublishOptions, Unpack
@@ -152,7 +152,7 @@ class Exchange(ExchangeViews):
         source: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Let another exchange give messages to this one. Binding again changes nothing.
 
@@ -177,7 +177,7 @@ class Exchange(ExchangeViews):
         source: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Take such a binding away. That there is none is no error.
 

@@ -10,8 +10,6 @@ from wherry._exchange import name_of
 from wherry._types import BrowsedMessage, QueueStatistics, ScheduledMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wherry._broker import VirtualHost
     from wherry._waits import Waits
 
@@ -69,7 +67,7 @@ class Queue(QueueViews):
         exchange: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Let an exchange give messages to this queue. Binding again changes nothing.
 
@@ -95,7 +93,7 @@ class Queue(QueueViews):
         exchange: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Take such a binding away. That there is none is no error.
 

@@ -9,24 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from decimal import Decimal
-    from typing import TypeAlias
-
-    HeaderValue: TypeAlias = (
-        bool
-        | int
-        | float
-        | str
-        | bytes
-        | bytearray
-        | datetime
-        | Decimal
-        | "list[HeaderValue]"
-        | "tuple[HeaderValue, ...]"
-        | "dict[str, HeaderValue]"
-        | None
-    )
-    Headers: TypeAlias = dict[str, HeaderValue]
 
 if sys.version_info >= (3, 11):
     from typing import Unpack as Unpack
@@ -44,7 +26,7 @@ Overflow = Literal["drop-head", "reject-publish", "reject-publish-dlx"]
 class PublishOptions(TypedDict, total=False):
     """The keyword arguments of every form of publish. `Exchange.publish` explains them."""
 
-    headers: Mapping[str, Any] | None
+    headers: dict[str, Any] | None
     persistent: bool
     priority: int | None
     expiration: float | None

@@ -30,7 +30,7 @@ from wherry._statistics import broker_statistics
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from wherry._types import (
@@ -191,7 +191,7 @@ class Exchange(ExchangeViews):
         source: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Let another exchange give messages to this one. See `wherry.Exchange.bind`."""
@@ -205,7 +205,7 @@ class Exchange(ExchangeViews):
         source: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Take such a binding away. See `wherry.Exchange.unbind`."""
@@ -237,7 +237,7 @@ class Queue(QueueViews):
         exchange: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Let an exchange give messages to this queue. See `wherry.Queue.bind`."""
@@ -251,7 +251,7 @@ class Queue(QueueViews):
         exchange: _core.Exchange | str,
         routing_key: str = "",
         *,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: dict[str, Any] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Take such a binding away. See `wherry.Queue.unbind`."""

@@ -29,16 +29,24 @@ pub(crate) struct HandOut {
     pub(crate) consumer: Arc<EngineConsumer>,
     pub(crate) no_ack: bool,
     host: Arc<EngineHost>,
+    /// Takes for `get`: a delivery that nobody holds any more goes back.
+    pub(crate) for_get: bool,
     /// `cancel` was called from our side. Release in `cancel`, Acquire in `check`.
     left: AtomicBool,
 }
 
 impl HandOut {
-    pub(crate) fn new(queue: &Queue, consumer: Arc<EngineConsumer>, no_ack: bool) -> Self {
+    pub(crate) fn new(
+        queue: &Queue,
+        consumer: Arc<EngineConsumer>,
+        no_ack: bool,
+        for_get: bool,
+    ) -> Self {
         HandOut {
             shared: Arc::clone(&queue.shared),
             consumer,
             no_ack,
+            for_get,
             host: Arc::clone(&queue.host),
             left: AtomicBool::new(false),
         }
@@ -126,7 +134,7 @@ impl Consumer {
         let token = notify.as_ref().map_or(0, |(_, token)| *token);
         let consumer = queue.queue.consume(options, notify)?;
         Ok(Consumer {
-            hand_out: Arc::new(HandOut::new(queue, consumer, no_ack)),
+            hand_out: Arc::new(HandOut::new(queue, consumer, no_ack, hidden)),
             token,
             born: Instant::now(),
             handed: AtomicU32::new(0),

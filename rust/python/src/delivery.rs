@@ -21,7 +21,8 @@ use crate::properties::{View, maybe_text};
 /// Settle it once: with `ack`, `nack` or `reject`, or by `async with delivery:` (`with` in blocking code), which acks
 /// on success; on an exception the queue's retry policy decides, or else it returns to its place, and the exception
 /// goes on; when the block is cancelled or interrupted it returns to its place without counting as a failure.
-/// Settling does not wait for the disk; `broker.sync()` does.
+/// Settling does not wait for the disk; `broker.sync()` does. One that came from `get` and is dropped unsettled returns
+/// to its place; one that came from a consumer does so when the consumer is left.
 ///
 /// Attributes are decoded when read, each time; keep what you use often. Safe to use from any thread.
 #[pyclass(frozen, module = "wherry", freelist = 256)]
@@ -85,6 +86,17 @@ impl Delivery {
 
     fn view(&self) -> View<'_> {
         View(&self.delivery.message)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.hand_out.for_get && !*self.settled.get_mut() {
+            // Settled otherwise, or its broker is closed: then there is nothing to give back.
+            let _ = self
+                .hand_out
+                .settle(self.delivery.tag, false, Outcome::Release);
+        }
     }
 }
 

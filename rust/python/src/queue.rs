@@ -49,7 +49,7 @@ impl Queue {
             ..ConsumerOptions::default()
         };
         let consumer = self.queue.consume(options, None)?;
-        Ok(cell.get_or_init(|| Arc::new(HandOut::new(self, consumer, no_ack))))
+        Ok(cell.get_or_init(|| Arc::new(HandOut::new(self, consumer, no_ack, true))))
     }
 
     fn take(&self, max: usize, no_ack: bool) -> Result<(&Arc<HandOut>, Vec<EngineDelivery>)> {
