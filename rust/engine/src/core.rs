@@ -26,7 +26,7 @@ pub trait Notify: Send + Sync {
     fn notify(&self, token: u64);
 }
 
-/// Names a registration of [`Broker::watch`].
+/// Names a registration of [`Broker::watch`](crate::Broker::watch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WatchId(pub(crate) u64);
 
