@@ -380,6 +380,7 @@ pub(crate) fn commit(
     }
     debug_assert!(out.is_empty());
     let ticket = reservation.map_or(Ticket::NONE, |r| Ticket(r.finish()));
+    crate::core::interruptible();
 
     // What follows from a message's arrival may take messages, also from queues of this very commit, and whoever takes
     // waits for claims that are not filled: so every claim is filled before anything follows.

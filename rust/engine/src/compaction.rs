@@ -193,6 +193,7 @@ impl Copier<'_> {
             let retries = live.iter().filter(|l| l.requeue.is_some()).count();
             let message_bytes = entries::message_bytes(&parts, &message.facts, live.len(), notes);
             let sizes = [message_bytes + retries * entries::REQUEUE_BYTES];
+            crate::core::interruptible();
             let mut reservation = self
                 .storage
                 .reserve(&sizes, Class::Settle)

@@ -19,6 +19,13 @@ use crate::timer::Timer;
 use crate::topology::IDS;
 use crate::vhost::VirtualHost;
 
+/// Between two steps that another thread may come between: tests make that likely, nothing else is changed by it.
+#[inline(always)]
+pub(crate) fn interruptible() {
+    #[cfg(feature = "testing")]
+    crate::testing::interrupt();
+}
+
 /// Something that wants to hear that waiting may be over. Called from any thread: a publisher's, the timer's, the
 /// committer's. It must not block and must not call the engine.
 pub trait Notify: Send + Sync {

@@ -15,3 +15,13 @@ pub fn open_broken(options: BrokerOptions, sabotage: Sabotage) -> Result<Arc<Bro
         open_sabotaged(disk, options, replay, sabotage)
     })
 }
+
+/// Lets others run: seldom for long, since a race with a slow partner needs one side to stand still for a while.
+pub(crate) fn interrupt() {
+    thread_local!(static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+    let calls = CALLS.get().wrapping_add(1);
+    CALLS.set(calls);
+    for _ in 0..if calls.is_multiple_of(16) { 50 } else { 1 } {
+        std::thread::yield_now();
+    }
+}

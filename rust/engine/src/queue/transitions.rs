@@ -481,6 +481,7 @@ impl Queue {
     /// settled already, by the caller, who holds `steady` since before; in the journal, its end here and its beginning
     /// there are one record.
     pub(crate) fn bury(&self, stored: Stored, place: Place, reason: Reason) {
+        crate::core::interruptible();
         let now = self.core.clock.now_ns();
         let outcome = self.message(&stored).and_then(|message| {
             let runs: SmallVec<[Run; 1]> = if stored.at() != 0 && !self.is_deleted() {
