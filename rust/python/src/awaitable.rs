@@ -3,15 +3,17 @@
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
+use crate::delivery::Delivery;
+
 /// Awaiting it gives the value at once, without a turn of the event loop.
 #[pyclass(frozen, module = "wherry._core", freelist = 64)]
 pub(crate) struct Completed {
     /// Nothing stands for None, which the interpreter passes on without making an exception object.
-    value: Option<Py<PyAny>>,
+    value: Option<Py<Delivery>>,
 }
 
 impl Completed {
-    pub(crate) fn new(value: Py<PyAny>) -> Self {
+    pub(crate) fn new(value: Py<Delivery>) -> Self {
         Completed { value: Some(value) }
     }
 
@@ -33,7 +35,9 @@ impl Completed {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         match &self.value {
             None => Ok(None),
-            Some(value) => Err(PyStopIteration::new_err((value.clone_ref(py),))),
+            // Not wrapped in a tuple: the interpreter then takes the value out without making an exception object (up
+            // to 3.11). It must not be a tuple or an exception itself: it is a delivery.
+            Some(value) => Err(PyStopIteration::new_err(value.clone_ref(py))),
         }
     }
 }

@@ -346,10 +346,8 @@ impl Consumer {
         if this.within_turn()
             && let Some(delivery) = this.take(1)?.pop()
         {
-            let delivery = Delivery::new(Arc::clone(&this.hand_out), delivery).into_pyobject(py)?;
-            return Ok(Completed::new(delivery.into_any().unbind())
-                .into_pyobject(py)?
-                .into_any());
+            let delivery = Py::new(py, Delivery::new(Arc::clone(&this.hand_out), delivery))?;
+            return Ok(Completed::new(delivery).into_pyobject(py)?.into_any());
         }
         Ok(slf.call_method0(pyo3::intern!(py, "_next"))?)
     }

@@ -321,7 +321,7 @@ impl Delivery {
     }
 
     fn __aenter__(slf: Py<Self>) -> Completed {
-        Completed::new(slf.into_any())
+        Completed::new(slf)
     }
 
     fn __aexit__(
