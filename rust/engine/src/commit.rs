@@ -298,7 +298,7 @@ pub(crate) fn commit(
     let sizes = [bytes];
     let storage = core.storage().filter(|_| bytes > 0);
     // Until the slots are filled: compaction would take a message for dead that is in the journal and in no queue yet.
-    let _compaction = storage.map(|s| s.compaction.read_recursive());
+    let publishing = storage.map(|s| s.in_flight.enter());
     let mut reservation = match storage {
         Some(storage) => Some(storage.reserve(&sizes, class)?),
         None => None,
@@ -388,6 +388,7 @@ pub(crate) fn commit(
     for (run, written) in done {
         written.fill(core, run, &mut effects);
     }
+    drop(publishing);
     for effect in effects {
         effect.happen();
     }

@@ -2,12 +2,13 @@
 //! forward what still lives in it. Runs on the timer's thread (with a virtual clock, on one of its own).
 //!
 //! What lives is decided by looking at the queues, not at counts: a message entry lives for a target whose slot still
-//! holds this very address. A record is copied under the compaction lock, so that nobody publishes, or settles by a
-//! record, in between. Plain acknowledgements do not take the lock: they change the slot, then append. So the slots are
-//! looked at once more when the copy has its place in the journal and before it is written there: who is found settled
-//! then may stand in the journal before the copy, which is given up and made anew without them; who is not will stand
-//! behind it. So no entry that ends a message ever stands before a copy of it, whatever part of the journal a crash
-//! leaves. A segment is retired when everything appended before, the copies included, is on stable storage.
+//! holds this very address. Publishers that have a record in the segment and have not filled their slots are waited
+//! for first (in_flight.rs). A record is copied under the compaction lock, so that nobody settles by a record in
+//! between. Plain acknowledgements do not take the lock: they change the slot, then append. So the slots are looked at
+//! once more when the copy has its place in the journal and before it is written there: who is found settled then may
+//! stand in the journal before the copy, which is given up and made anew without them; who is not will stand behind
+//! it. So no entry that ends a message ever stands before a copy of it, whatever part of the journal a crash leaves. A
+//! segment is retired when everything appended before, the copies included, is on stable storage.
 //!
 //! Positions are never given out twice: where the dead messages of a segment may be the last that knew how far a queue
 //! had come, a small entry says so instead.
@@ -57,6 +58,7 @@ pub(crate) fn housekeeping(core: &Arc<Core>) {
         let Some(segment) = storage.journal().evacuation() else {
             return;
         };
+        storage.in_flight.wait(); // the segment is sealed: whoever has a record in it fills its slots now
         let mut copier = Copier {
             core,
             storage,

@@ -27,6 +27,7 @@ mod deadletter;
 mod entries;
 mod error;
 mod exchange;
+mod in_flight;
 mod memory;
 mod message;
 mod options;

@@ -45,7 +45,7 @@ pub(crate) struct Meter {
 }
 
 /// Spreads threads over shards; which one a thread gets has no meaning.
-fn shard_index() -> usize {
+pub(crate) fn shard_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static MINE: usize = NEXT.fetch_add(1, Relaxed) % SHARDS);
     MINE.with(|mine| *mine)

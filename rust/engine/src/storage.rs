@@ -11,6 +11,7 @@ use wherry_journal::{AppendError, Class, Journal, Reservation};
 use crate::compaction::Evacuation;
 use crate::entries::{self, Place, RECORD_COMMIT, Run};
 use crate::error::Error;
+use crate::in_flight::InFlight;
 
 /// How long closing waits for the disk to take what is in its way.
 const ROOM_TIME: Duration = Duration::from_secs(2);
@@ -43,6 +44,8 @@ pub(crate) struct Storage {
     /// Read: a change is being appended whose slots change only afterwards. Write: compaction compares slots with
     /// the journal. Without it compaction could copy a message forward behind the entry that settles it.
     pub(crate) compaction: RwLock<()>,
+    /// Publishers whose record is written and whose slots are not filled.
+    pub(crate) in_flight: InFlight,
     pub(crate) evacuation: Mutex<Evacuation>,
 }
 
@@ -64,6 +67,7 @@ impl Storage {
             deferred: Mutex::default(),
             has_deferred: AtomicBool::new(false),
             compaction: RwLock::new(()),
+            in_flight: InFlight::default(),
             evacuation: Mutex::default(),
         }
     }
