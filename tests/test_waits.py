@@ -338,3 +338,47 @@ def test_an_error_while_waking_up_is_reported_and_stops_nothing(
         assert [str(report.exc_value) for report in reported] == ["broken"]
         assert port.take_ready() == [consumer._token]
         assert len(consumer.take_nowait()) == 1
+
+
+async def test_publishers_wait_while_memory_is_full() -> None:
+    async with wherry.open(memory_bytes_max=4 << 20) as broker, tasks() as running:
+        queue = await broker.declare_queue("q")
+        body = b"x" * 100_000
+        while broker.statistics().memory_bytes <= 4 << 20:
+            broker.default_exchange.publish_nowait(body, "q")
+        with pytest.raises(wherry.Busy):
+            broker.default_exchange.publish_nowait(body, "q")
+        full = broker.statistics()
+        assert full.memory_bytes > 4 << 20
+        assert full.memory_bytes_max == 4 << 20
+        waiting = running.start(broker.default_exchange.publish, body, "q")
+        await settle()
+        assert queue.statistics().published == full.ready
+        assert await queue.purge() == full.ready
+        await waiting.wait()
+        assert queue.statistics().ready == 1
+
+
+def test_a_memory_limit_too_small_to_keep_is_refused() -> None:
+    with pytest.raises(wherry.InvalidArgument, match="memory limit"):
+        wherry.blocking.open(memory_bytes_max=1)
+
+
+def test_a_blocking_publisher_waits_while_memory_is_full() -> None:
+    with wherry.blocking.open(memory_bytes_max=4 << 20) as broker:
+        queue = broker.declare_queue("q")
+        body = b"x" * 100_000
+        while broker.statistics().memory_bytes <= 4 << 20:
+            broker.default_exchange.publish(body, "q")
+        published = threading.Event()
+
+        def publish() -> None:
+            broker.default_exchange.publish(body, "q")
+            published.set()
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        assert not published.is_set()
+        queue.purge()
+        thread.join()
+        assert published.is_set()

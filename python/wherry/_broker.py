@@ -404,6 +404,7 @@ def open(
     sync_interval: float = 0.05,
     clock: _core.VirtualClock | None = None,
     segment_bytes: int = 16 << 20,
+    memory_bytes_max: int | None = None,
     on_corruption: Literal["refuse", "salvage"] = "refuse",
     progress: Callable[[int, int], object] | None = None,
 ) -> Opening:
@@ -415,19 +416,20 @@ def open(
     Args:
         path: directory of the journal, made if there is none; None is a broker in memory.
         durability: when a message is confirmed. `always`: after it was synced to stable storage.
-        `interval`: after it
-            was written, with a sync every `sync_interval` seconds; a crash of the machine may lose
-            that much. `never`: after it was written; the operating system decides. A crash of the
-            program loses nothing confirmed in any of them.
+            `interval`: after it was written, with a sync every `sync_interval` seconds; a crash of
+            the machine may lose that much. `never`: after it was written; the operating system
+            decides. A crash of the program loses nothing confirmed in any of them.
         sync_interval: seconds between syncs, for `interval`.
         clock: a `VirtualClock`, for tests.
         segment_bytes: size of a journal file, in bytes.
+        memory_bytes_max: bytes that messages waiting in memory may take, at least 4 MiB; above it
+            `publish` waits and `publish_nowait` raises Busy until consumers have freed some. None:
+            60% of the memory of the machine or control group. Backlogs of durable queues are in the
+            journal and do not count.
         on_corruption: what to do about damage in the middle of the journal: `refuse` to open, or
-        `salvage` what can
-            still be read.
+            `salvage` what can still be read.
         progress: called as `progress(done_bytes, total_bytes)` while a journal is read, in another
-        thread. An
-            exception it raises ends the opening.
+            thread. An exception it raises ends the opening.
 
     Raises (when entered):
         DirectoryLocked: another broker has the directory.
@@ -443,6 +445,7 @@ def open(
             "sync_interval": sync_interval,
             "clock": clock,
             "segment_bytes": segment_bytes,
+            "memory_bytes_max": memory_bytes_max,
             "on_corruption": on_corruption,
             "progress": progress,
         }

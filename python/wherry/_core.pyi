@@ -82,6 +82,7 @@ class Engine:
         sync_interval: float = 0.05,
         clock: VirtualClock | None = None,
         segment_bytes: int = ...,
+        memory_bytes_max: int | None = None,
         on_corruption: Literal["refuse", "salvage"] = "refuse",
         progress: Callable[[int, int], object] | None = None,
     ) -> Self: ...

@@ -327,5 +327,11 @@ class BrokerStatistics:
     """Messages that are not due yet."""
     timers: int
     """Deadlines that are waited for."""
+    memory_bytes: int
+    """Bytes of messages waiting in memory, with what they cost beside their bodies; 0 if there is no
+    limit."""
+    memory_bytes_max: int | None
+    """Publishing waits while `memory_bytes` is above this. None: no limit, as the machine does not
+    say what it has."""
     journal: JournalStatistics | None
     """None when the broker is in memory."""

@@ -544,6 +544,7 @@ def open(
     sync_interval: float = 0.05,
     clock: _core.VirtualClock | None = None,
     segment_bytes: int = 16 << 20,
+    memory_bytes_max: int | None = None,
     on_corruption: Literal["refuse", "salvage"] = "refuse",
     progress: Callable[[int, int], object] | None = None,
 ) -> Broker:
@@ -555,6 +556,7 @@ def open(
             sync_interval=sync_interval,
             clock=clock,
             segment_bytes=segment_bytes,
+            memory_bytes_max=memory_bytes_max,
             on_corruption=on_corruption,
             progress=progress,
         )

@@ -106,7 +106,7 @@ fn on_corruption_of(word: &str) -> Result<OnCorruption> {
 impl Engine {
     /// Opens a broker. Blocks while a journal is recovered, with the interpreter released.
     #[new]
-    #[pyo3(signature = (path=None, *, durability="always", sync_interval=0.05, clock=None, segment_bytes=16<<20, on_corruption="refuse", progress=None))]
+    #[pyo3(signature = (path=None, *, durability="always", sync_interval=0.05, clock=None, segment_bytes=16<<20, memory_bytes_max=None, on_corruption="refuse", progress=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments of a Python function"
@@ -118,6 +118,7 @@ impl Engine {
         sync_interval: f64,
         clock: Option<Bound<'_, VirtualClock>>,
         segment_bytes: u32,
+        memory_bytes_max: Option<u64>,
         on_corruption: &str,
         progress: Option<Py<PyAny>>,
     ) -> Result<Self> {
@@ -126,6 +127,7 @@ impl Engine {
             path,
             durability: durability_of(durability, sync_interval)?,
             segment_bytes,
+            memory_bytes_max,
             on_corruption: on_corruption_of(on_corruption)?,
             clock: clock
                 .as_ref()

@@ -75,7 +75,9 @@ pub(crate) fn broker<'py>(
         ready,
         unacked,
         scheduled,
-        timers
+        timers,
+        memory_bytes,
+        memory_bytes_max,
     );
     let journal = statistics
         .journal
