@@ -328,8 +328,8 @@ class BrokerStatistics:
     timers: int
     """Deadlines that are waited for."""
     memory_bytes: int
-    """Bytes of messages waiting in memory, with what they cost beside their bodies; 0 if there is no
-    limit."""
+    """Bytes of messages waiting in memory, with what they cost beside their bodies; 0 if nothing
+    limits them."""
     memory_bytes_max: int | None
     """Publishing waits while `memory_bytes` is above this. None: no limit, as the machine does not
     say what it has."""

@@ -1049,6 +1049,30 @@ fn purge_browse_and_move() {
 }
 
 #[test]
+fn large_messages_move_in_order_too() {
+    let w = world();
+    let a = w.queue("a", QueueOptions::default());
+    let b = w.queue("b", QueueOptions::default());
+    let exchange = w.host.exchange("").unwrap();
+    for n in 0..7u8 {
+        let body = vec![n; if n == 3 { 9 << 20 } else { 3 << 20 }];
+        exchange.publish(&NewMessage::new("a", &body)).unwrap();
+    }
+    assert_eq!(a.move_to(&b, None).unwrap().0, 7);
+    let c = consumer(&b, 0);
+    let order: Vec<u8> = take(&c, 10).iter().map(|d| d.message.body()[0]).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(
+        (
+            a.statistics().ready,
+            a.statistics().ready_bytes,
+            a.statistics().unacked
+        ),
+        (0, 0, 0)
+    );
+}
+
+#[test]
 fn unused_queues_expire_and_auto_delete_ones_go() {
     let w = world();
     w.queue(

@@ -48,6 +48,8 @@ const ZERO_TTL_GRACE_NS: u64 = 1_000_000_000;
 const CEILING_STEP: u64 = 1024;
 /// Messages moved by one journal record.
 const MOVE_BATCH: usize = 256;
+/// Their bytes, unless it is a single message.
+const MOVE_BYTES: usize = 4 << 20;
 
 impl Queue {
     /// leased → settled, as part of a record that is written already.
@@ -584,6 +586,17 @@ impl Queue {
             self.take(max, &mut buffer, |token, message| {
                 taken.push((token, message))
             });
+            // One record holds them all, so that large ones go fewer at a time; the rest keeps its place.
+            let mut bytes = 0;
+            let fits = taken.iter().position(|(_, message)| {
+                bytes += message.content().len();
+                bytes > MOVE_BYTES
+            });
+            for (token, message) in
+                taken.split_off(fits.unwrap_or(taken.len()).max(1).min(taken.len()))
+            {
+                self.undo_take(token, &message);
+            }
             if taken.is_empty() {
                 break;
             }
@@ -635,16 +648,21 @@ impl Queue {
                 Ok(t) => ticket = ticket.max(t),
                 Err(error) => {
                     for (token, message) in taken {
-                        add(&self.counters.done.returned, 1);
-                        self.enter(1, message.body_bytes());
-                        let note = Note(token.note());
-                        self.return_to_place(token, note);
+                        self.undo_take(token, &message);
                     }
                     return Err(error);
                 }
             }
         }
         Ok((moved, ticket))
+    }
+
+    /// leased → ready, as if it had not been taken.
+    fn undo_take(&self, token: Token, message: &Message) {
+        add(&self.counters.done.returned, 1);
+        self.enter(1, message.body_bytes());
+        let note = Note(token.note());
+        self.return_to_place(token, note);
     }
 
     /// scheduled → settled
