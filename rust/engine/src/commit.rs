@@ -681,6 +681,8 @@ pub(crate) fn publish_batch(
     }
     let mut published = Published::default();
     let mut start = 0;
+    // Keys that do not matter do not part a batch.
+    let any_key = exchange.cache().with_any_key(exchange, |_| ()).is_some();
     while start < messages.len() {
         // A run: same key, no headers that could route differently, same kind, limited in size.
         let first = &drafts[start];
@@ -691,7 +693,7 @@ pub(crate) fn publish_batch(
             while end < messages.len()
                 && end - start < BATCH_MESSAGES
                 && bytes < BATCH_BYTES
-                && drafts[end].parts.routing_key == first.parts.routing_key
+                && (any_key || drafts[end].parts.routing_key == first.parts.routing_key)
                 && (drafts[end].facts.due_ns == 0) == (first.facts.due_ns == 0)
                 && messages[end].mandatory == messages[start].mandatory
                 && plain(&drafts[end])
@@ -702,10 +704,13 @@ pub(crate) fn publish_batch(
         }
         let outcome = publish_run(exchange, &drafts[start..end], messages[start].mandatory);
         match outcome {
-            Ok((ticket, routed)) => {
+            Ok((ticket, routed, accepted)) => {
                 published.ticket = published.ticket.max(ticket);
                 published.routed += routed;
-                published.accepted = end;
+                published.accepted = start + accepted;
+                if published.accepted < end {
+                    return Ok(published);
+                }
             }
             // What was published stays published, so the caller must hear how far it went.
             Err(_) if start > 0 => return Ok(published),
@@ -720,28 +725,48 @@ fn publish_run(
     exchange: &Exchange,
     drafts: &[Draft<'_>],
     mandatory: bool,
-) -> Result<(Ticket, u32), Error> {
+) -> Result<(Ticket, u32, usize), Error> {
     let deliver = |queues: &[Arc<Queue>], drafts: &[Draft<'_>]| {
         if queues.is_empty() {
             if mandatory {
                 return Err(unroutable(exchange, drafts[0].parts.routing_key));
             }
             exchange.count(drafts.len() as u64, drafts.len() as u64);
-            return Ok((Ticket::NONE, 0));
+            return Ok((Ticket::NONE, 0, drafts.len()));
         }
         admit(queues, drafts)?;
         let ticket = put(exchange.core(), queues, drafts)?;
         exchange.count(drafts.len() as u64, 0);
-        Ok((ticket, (queues.len() * drafts.len()) as u32))
+        Ok((ticket, (queues.len() * drafts.len()) as u32, drafts.len()))
     };
     if let [draft] = drafts {
         return with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))?;
     }
-    exchange
+    if let Some(outcome) = exchange
         .cache()
-        .with(exchange, drafts[0].parts.routing_key, None, |queues| {
-            deliver(queues, drafts)
-        })?
+        .with_any_key(exchange, |queues| deliver(queues, drafts))
+    {
+        return outcome;
+    }
+    let key = drafts[0].parts.routing_key;
+    if drafts.iter().all(|draft| draft.parts.routing_key == key) {
+        return exchange
+            .cache()
+            .with(exchange, key, None, |queues| deliver(queues, drafts))?;
+    }
+    // Keys did not matter when the run was put together; now they do.
+    let (mut ticket, mut routed) = (Ticket::NONE, 0);
+    for (index, draft) in drafts.iter().enumerate() {
+        match with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))? {
+            Ok((one, queues, _)) => {
+                ticket = ticket.max(one);
+                routed += queues;
+            }
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => return Ok((ticket, routed, index)),
+        }
+    }
+    Ok((ticket, routed, drafts.len()))
 }
 
 #[cfg(test)]

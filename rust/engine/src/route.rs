@@ -3,10 +3,10 @@
 //!
 //! Answers are cached per exchange and routing key. A cached answer carries the generation of its virtual host's
 //! topology; any change of topology makes a new generation and thereby every cached answer stale. Routes that looked
-//! at headers are not cached.
+//! at headers are not cached; those that did not look at the key either are cached once for all keys.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
@@ -19,11 +19,15 @@ use crate::vhost::VirtualHost;
 
 /// Cached answers an exchange keeps; past it the cache starts anew. A key and its route cost some 150 bytes.
 const CACHED_ROUTES_MAX: usize = 32_768;
+/// Answers that a full cache passes over before it starts anew.
+const PASSED_MAX: usize = 4 * CACHED_ROUTES_MAX;
 
 /// The queues of one routing decision.
 #[derive(Default)]
 pub(crate) struct Route {
     generation: u64,
+    /// Whether another routing key could have led elsewhere.
+    depends_on_key: bool,
     pub(crate) queues: SmallVec<[Arc<Queue>; 1]>,
 }
 
@@ -44,12 +48,15 @@ impl Generation {
 }
 
 pub(crate) struct RouteCache {
+    /// Answers that were not kept since the cache is full. Relaxed: a guess at how useful it still is.
+    passed: AtomicUsize,
     routes: papaya::HashMap<Box<str>, Route, foldhash::fast::RandomState>,
 }
 
 impl Default for RouteCache {
     fn default() -> Self {
         RouteCache {
+            passed: AtomicUsize::new(0),
             routes: papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()),
         }
     }
@@ -67,6 +74,11 @@ impl RouteCache {
         // Read before routing: a change in between makes the answer stale at once.
         let generation = exchange.generation().now();
         let routes = self.routes.pin();
+        // A fanout exchange has one answer for all keys, unless it leads to an exchange that looks at them.
+        let is_fanout = exchange.kind() == ExchangeKind::Fanout;
+        if is_fanout && let Some(route) = for_any_key(routes.get(""), generation) {
+            return Ok(f(&route.queues));
+        }
         if let Some(route) = routes.get(key)
             && route.generation == generation
         {
@@ -77,16 +89,45 @@ impl RouteCache {
         walk.exchange(exchange, key, headers);
         let route = Route {
             generation,
+            depends_on_key: walk.looked_at_key,
             queues: walk.queues,
         };
-        if !walk.looked_at_headers {
-            if routes.len() >= CACHED_ROUTES_MAX {
-                routes.clear();
-            }
-            return Ok(f(&routes.insert_and_get(key.into(), route).queues));
+        if walk.looked_at_headers || !self.has_room(routes.len()) {
+            return Ok(f(&route.queues));
         }
-        Ok(f(&route.queues))
+        let key = if is_fanout && !route.depends_on_key {
+            ""
+        } else {
+            key
+        };
+        if self.passed.swap(0, Ordering::Relaxed) >= PASSED_MAX {
+            routes.clear();
+        }
+        Ok(f(&routes.insert_and_get(key.into(), route).queues))
     }
+
+    /// Keys that never come twice would only wear the cache out: when it is full, what is in it stays, until so many
+    /// answers were not kept that it is worth starting anew.
+    fn has_room(&self, kept: usize) -> bool {
+        kept < CACHED_ROUTES_MAX || self.passed.fetch_add(1, Ordering::Relaxed) >= PASSED_MAX
+    }
+
+    /// Calls `f` with the queues for every key there is, if all keys are known to have the same ones.
+    pub(crate) fn with_any_key<R>(
+        &self,
+        exchange: &Exchange,
+        f: impl FnOnce(&[Arc<Queue>]) -> R,
+    ) -> Option<R> {
+        if exchange.kind() != ExchangeKind::Fanout {
+            return None;
+        }
+        let routes = self.routes.pin();
+        for_any_key(routes.get(""), exchange.generation().now()).map(|route| f(&route.queues))
+    }
+}
+
+fn for_any_key(route: Option<&Route>, generation: u64) -> Option<&Route> {
+    route.filter(|route| route.generation == generation && !route.depends_on_key)
 }
 
 trait InsertAndGet {
@@ -140,6 +181,7 @@ struct Walk<'a> {
     /// Ids of exchanges already walked.
     seen: SmallVec<[u32; 4]>,
     looked_at_headers: bool,
+    looked_at_key: bool,
 }
 
 /// Above this many queues a set is faster than looking through the list.
@@ -152,6 +194,7 @@ impl<'a> Walk<'a> {
             queues: SmallVec::new(),
             seen: SmallVec::new(),
             looked_at_headers: false,
+            looked_at_key: false,
         }
     }
 
@@ -160,6 +203,7 @@ impl<'a> Walk<'a> {
             return;
         }
         self.seen.push(exchange.id());
+        self.looked_at_key |= exchange.kind() != ExchangeKind::Fanout;
         if exchange.is_default() {
             if let Ok(queue) = self.vhost.queue(key) {
                 self.add(&queue);

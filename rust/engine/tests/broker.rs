@@ -1307,6 +1307,65 @@ fn publishers_wait_while_memory_is_full() {
 }
 
 #[test]
+fn a_fanout_exchange_follows_keys_only_where_somebody_looks_at_them() {
+    let w = world();
+    w.exchange("all", ExchangeKind::Fanout);
+    w.exchange("some", ExchangeKind::Topic);
+    let (a, b) = (
+        w.queue("a", QueueOptions::default()),
+        w.queue("b", QueueOptions::default()),
+    );
+    w.bind("a", "all", "");
+    assert_eq!(
+        (w.publish("all", "x", "1"), w.publish("all", "y", "2")),
+        (1, 1)
+    );
+    w.bind("b", "some", "x");
+    w.host
+        .bind_exchange("some", "all", "", Table::default())
+        .unwrap();
+    assert_eq!(
+        (w.publish("all", "x", "3"), w.publish("all", "y", "4")),
+        (2, 1)
+    );
+    let keys = ["x", "y", "x"];
+    let messages: Vec<_> = keys
+        .iter()
+        .map(|key| NewMessage::new(key, key.as_bytes()))
+        .collect();
+    let exchange = w.host.exchange("all").unwrap();
+    assert_eq!(exchange.publish_batch(&messages).unwrap().routed, 5);
+    w.host
+        .unbind_exchange("some", "all", "", Table::default())
+        .unwrap();
+    assert_eq!(w.publish("all", "x", "5"), 1);
+    assert_eq!(exchange.publish_batch(&messages).unwrap().routed, 3);
+    assert_eq!(
+        drain(&a),
+        ["1", "2", "3", "4", "x", "y", "x", "5", "x", "y", "x"]
+    );
+    assert_eq!(drain(&b), ["3", "x", "x"]);
+}
+
+#[test]
+fn more_routing_keys_than_the_cache_holds_are_routed_all_the_same() {
+    let w = world();
+    let q = w.queue("q", QueueOptions::default());
+    w.exchange("x", ExchangeKind::Topic);
+    w.bind("q", "x", "*.odd");
+    let exchange = w.host.exchange("x").unwrap();
+    let keys: Vec<String> = (0..200_000)
+        .map(|n| format!("{n}.{}", if n % 2 == 0 { "even" } else { "odd" }))
+        .collect();
+    let mut routed = 0;
+    for key in keys.iter().chain(&keys[..1000]) {
+        routed += exchange.publish(&NewMessage::new(key, b"")).unwrap().routed;
+    }
+    assert_eq!(routed, 100_500);
+    assert_eq!(q.purge().unwrap().0, 100_500);
+}
+
+#[test]
 fn virtual_hosts_are_apart() {
     let w = world();
     let (other, _) = w.broker.add_virtual_host("other").unwrap();
