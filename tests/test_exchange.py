@@ -31,8 +31,7 @@ def check_everything(delivery: wherry.Delivery) -> None:
     properties = delivery.properties
     for name, value in EVERYTHING.items():
         assert getattr(properties, name) == value, name
-        if name != "priority":  # of a delivery: the level it was queued at
-            assert getattr(delivery, name) == value, name
+        assert getattr(delivery, name) == value, name
 
 
 async def test_publish_returns_when_confirmed_and_the_message_is_there() -> None:

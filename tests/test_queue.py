@@ -333,4 +333,4 @@ async def test_priorities_leave_first_and_in_order() -> None:
             await broker.default_exchange.publish(body, "q", priority=priority)
         taken = queue.get_many_nowait(9)
         assert [d.body for d in taken] == [b"b", b"e", b"a", b"c", b"d"]
-        assert [d.priority for d in taken] == [9, 9, 1, 1, 0]
+        assert [d.priority for d in taken] == [9, 99, 1, 1, 0]

@@ -459,7 +459,8 @@ class Delivery:
 
     @property
     def priority(self) -> int:
-        """The level it was queued at; 0 in a queue without priorities."""
+        """As published; 0 when the publisher gave none. A queue takes what is above its
+        `max_priority` as that."""
 
     @property
     def redelivered(self) -> bool:

@@ -60,9 +60,15 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Locked { by: Some(process) } => {
-                write!(f, "the journal is open in process {process}")
+                write!(
+                    f,
+                    "the journal is open in process {process}: close it there, or use another directory"
+                )
             }
-            Self::Locked { by: None } => write!(f, "the journal is open elsewhere"),
+            Self::Locked { by: None } => write!(
+                f,
+                "the journal is open elsewhere: close it there, or use another directory"
+            ),
             Self::Corrupt {
                 segment,
                 offset,

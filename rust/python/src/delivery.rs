@@ -167,10 +167,10 @@ impl Delivery {
         self.delivery.position
     }
 
-    /// The level it was queued at; 0 in a queue without priorities.
+    /// As published; 0 when the publisher gave none.
     #[getter]
     fn priority(&self) -> u8 {
-        self.delivery.priority
+        self.delivery.message.properties().priority().unwrap_or(0)
     }
 
     /// It was handed out before.
