@@ -16,6 +16,7 @@ One line of JSON on standard output after each batch tells the parent how far it
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -92,6 +93,7 @@ class Progress:
 async def replay(settings: Settings) -> Progress:
     """Go on from what `settings.directory` holds until everything is applied."""
     events = Events(read_flights(Path(settings.data), settings.limit))
+    gc.freeze()  # they stay to the end: the collector need not look at them again and again
     directory = Path(settings.directory)
     started = time.perf_counter()
     async with wherry.open(directory / "broker.wherry") as broker:
