@@ -504,7 +504,7 @@ impl Broker {
         self.threads.lock().clear(); // joins them
         let mut outcome = Ok(());
         if let Some(storage) = self.core.storage() {
-            let mut returned = Vec::new();
+            let mut returned = entries::Runs::new();
             for queue in &queues {
                 queue.returned_runs(&mut returned);
             }

@@ -551,23 +551,31 @@ impl Written<'_> {
     }
 }
 
+/// The first queue that would refuse so many more messages.
+pub(crate) fn refusing(queues: &[Arc<Queue>], messages: u64) -> Option<&Arc<Queue>> {
+    queues
+        .iter()
+        .find(|queue| queue.options().overflow != Overflow::DropHead && queue.is_full(messages - 1))
+}
+
+pub(crate) fn rejected(queue: &Queue) -> Error {
+    Error::PublishRejected {
+        queue: queue.name().to_string(),
+    }
+}
+
 /// Refuses before anything changes, if any queue would refuse.
-pub(crate) fn admit(queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<(), Error> {
-    for queue in queues {
-        if queue.options().overflow != Overflow::DropHead && queue.is_full(drafts.len() as u64 - 1)
-        {
-            queue.count_rejected(drafts.len() as u64);
-            if queue.options().overflow == Overflow::RejectPublishDeadLetter {
-                for draft in drafts {
-                    queue.dead_letter_refused(draft);
-                }
-            }
-            return Err(Error::PublishRejected {
-                queue: queue.name().to_string(),
-            });
+fn admit(queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<(), Error> {
+    let Some(queue) = refusing(queues, drafts.len() as u64) else {
+        return Ok(());
+    };
+    queue.count_rejected(drafts.len() as u64);
+    if queue.options().overflow == Overflow::RejectPublishDeadLetter {
+        for draft in drafts {
+            queue.dead_letter_refused(draft);
         }
     }
-    Ok(())
+    Err(rejected(queue))
 }
 
 /// Routing keys of CC and BCC, if there are any.

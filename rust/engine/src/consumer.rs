@@ -455,9 +455,31 @@ impl Consumer {
         }
     }
 
+    /// A transaction failed: what it had withdrawn is held again, or if the consumer left meanwhile goes back to its
+    /// place as everything else it held did.
     pub(crate) fn put_back(&self, deliveries: Vec<(u64, Unacked)>) {
         let mut ledger = self.ledger.lock();
+        if self.is_cancelled() {
+            drop(ledger);
+            let returned = deliveries.len();
+            for (_, unacked) in deliveries {
+                self.queue.give_back(unacked.token, unacked.body_bytes);
+            }
+            self.queue.wake(returned);
+            return;
+        }
         for (tag, unacked) in deliveries {
+            if unacked.lease_until_ns != 0 {
+                // Its timer may have found nothing while it was withdrawn.
+                let event = Event::Lease {
+                    consumer: self.id,
+                    tag,
+                };
+                self.queue
+                    .core
+                    .timer
+                    .schedule(unacked.lease_until_ns, event);
+            }
             ledger.put_back(tag, unacked);
         }
     }
@@ -629,5 +651,55 @@ impl Queue {
         self.touch();
         self.core.register_consumer(&consumer);
         Ok(consumer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::{Broker, BrokerOptions, NewMessage, QueueOptions};
+
+    fn held(options: QueueOptions) -> (Arc<Broker>, Arc<Consumer>) {
+        let clock = Clock::virtual_at(1_000_000_000);
+        let broker = Broker::open(BrokerOptions {
+            clock,
+            ..Default::default()
+        })
+        .unwrap();
+        let host = broker.virtual_host("/").unwrap();
+        let (queue, _) = host.declare_queue("q", options).unwrap();
+        host.exchange("")
+            .unwrap()
+            .publish(&NewMessage::new("q", b"x"))
+            .unwrap();
+        let consumer = queue.consume(ConsumerOptions::default(), None).unwrap();
+        assert_eq!(consumer.take(1, &mut Vec::new()), 1);
+        (broker, consumer)
+    }
+
+    #[test]
+    fn what_a_failed_transaction_had_goes_home_when_its_consumer_left() {
+        let (_broker, consumer) = held(QueueOptions::default());
+        let withdrawn = consumer.withdraw(1, false).unwrap();
+        consumer.cancel();
+        assert_eq!(consumer.queue().statistics().ready, 0);
+        consumer.put_back(withdrawn);
+        let statistics = consumer.queue().statistics();
+        assert_eq!((statistics.ready, statistics.unacked), (1, 0));
+    }
+
+    #[test]
+    fn a_lease_that_ended_inside_a_failed_transaction_ends_after_it() {
+        let lease = Some(Duration::from_secs(1));
+        let (broker, consumer) = held(QueueOptions {
+            lease,
+            ..Default::default()
+        });
+        let withdrawn = consumer.withdraw(1, false).unwrap();
+        broker.advance(Duration::from_secs(5)).unwrap();
+        consumer.put_back(withdrawn);
+        broker.advance(Duration::ZERO).unwrap();
+        assert_eq!(consumer.queue().statistics().ready, 1);
     }
 }

@@ -106,6 +106,22 @@ fn add_death(
     }
 }
 
+/// The message's properties with this death in their headers, encoded, and those headers.
+fn with_history(
+    message: &Message,
+    queue: &Queue,
+    reason: Reason,
+    now_ns: u64,
+    key_is_replaced: bool,
+) -> Option<(Vec<u8>, Option<Table>)> {
+    let mut properties = message.properties().to_properties().ok()?;
+    add_death(&mut properties, message, queue.name(), reason, now_ns);
+    if key_is_replaced && let Some(headers) = &mut properties.headers {
+        headers.remove("CC"); // an explicit key replaces all of the message's own
+    }
+    Some((properties.encode().ok()?, properties.headers))
+}
+
 /// A queue that the message already died in, with no rejection since: sending it there again could go on for ever.
 fn is_cycle(headers: Option<&Table>, target: &Queue) -> bool {
     let Some(headers) = headers else { return false };
@@ -142,19 +158,10 @@ pub(crate) fn publish(
     let Ok(exchange) = queue.vhost().and_then(|vhost| vhost.exchange(exchange)) else {
         return settle_only();
     };
-    let Ok(mut properties) = message.properties().to_properties() else {
-        return settle_only();
-    };
-    add_death(&mut properties, message, queue.name(), reason, now_ns);
-    let headers = properties.headers.as_mut();
-    if key.is_some()
-        && let Some(headers) = headers
-    {
-        headers.remove("CC"); // an explicit key replaces all of the message's own
-    }
-    let Ok(encoded) = properties.encode() else {
-        return settle_only();
-    };
+    let (encoded, headers) = with_history(message, queue, reason, now_ns, key.is_some())
+        // Headers that are valid but too many to decode cannot be added to: the message goes without its history,
+        // rather than not at all.
+        .unwrap_or_else(|| (message.properties_bytes().to_vec(), None));
     let draft = Draft {
         parts: Parts {
             exchange: exchange.name(),
@@ -168,14 +175,12 @@ pub(crate) fn publish(
             due_ns: 0,
             persistent: message.persistent(),
         },
-        priority: properties.priority.unwrap_or(0),
+        priority: message.properties().priority().unwrap_or(0),
     };
     with_route(&exchange, draft, |queues, draft| {
         let allowed: SmallVec<[Arc<Queue>; 2]> = queues
             .iter()
-            .filter(|target| {
-                reason == Reason::Rejected || !is_cycle(properties.headers.as_ref(), target)
-            })
+            .filter(|target| reason == Reason::Rejected || !is_cycle(headers.as_ref(), target))
             .cloned()
             .collect();
         if allowed.is_empty() {

@@ -22,6 +22,7 @@
 //!              content (message.rs)
 //! ```
 
+use smallvec::SmallVec;
 use wherry_journal::{Address, Journal};
 
 use crate::error::Error;
@@ -93,8 +94,11 @@ pub(crate) struct Run {
     pub(crate) count: u32,
 }
 
+/// A single acknowledgement, and a batch in order, are one run and need no allocation.
+pub(crate) type Runs = SmallVec<[Run; 2]>;
+
 /// Joins neighbours, so that the acks of a batch are one run.
-pub(crate) fn push_run(runs: &mut Vec<Run>, place: Place) {
+pub(crate) fn push_run(runs: &mut Runs, place: Place) {
     if let Some(last) = runs.last_mut()
         && last.first.queue == place.queue
         && last.first.level == place.level
@@ -492,7 +496,7 @@ mod tests {
 
     #[test]
     fn neighbours_join_into_runs() {
-        let mut runs = Vec::new();
+        let mut runs = Runs::new();
         let place = |queue, position| Place {
             queue,
             level: 0,
@@ -510,7 +514,7 @@ mod tests {
         let mut out = vec![0; settle_bytes(runs.len())];
         write_settle(&mut out, &runs);
         let entry = parse(&out).next().unwrap().unwrap();
-        assert_eq!(entry.runs().unwrap().collect::<Vec<_>>(), runs);
+        assert_eq!(entry.runs().unwrap().collect::<Runs>(), runs);
     }
 
     #[test]

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
-use crate::commit::{Delay, Draft, NewMessage, PublishRun, admit, commit, unroutable, with_route};
+use crate::commit::{
+    Delay, Draft, NewMessage, PublishRun, commit, refusing, rejected, unroutable, with_route,
+    without_bcc,
+};
 use crate::consumer::{Consumer, Outcome, Unacked, Verdict};
 use crate::core::Core;
-use crate::entries::{Place, Run, push_run};
+use crate::entries::{Place, Runs, push_run};
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::queue::Queue;
@@ -95,7 +98,7 @@ impl Transaction {
         self.check_room()?;
         if exchange.options().internal {
             return Err(Error::AccessRefused(format!(
-                "exchange '{}' is internal and takes messages from other exchanges only",
+                "exchange '{}' is internal and takes messages from other exchanges only: publish to one that is bound to it",
                 exchange.name()
             )));
         }
@@ -153,18 +156,27 @@ impl Transaction {
         let now = self.core.clock.now_ns();
         let _compaction = self.core.storage().map(|s| s.compaction.read_recursive());
 
-        let mut routed: Vec<(SmallVec<[Arc<Queue>; 1]>, &Publish)> = Vec::new();
-        for publish in &self.publishes {
-            let message = publish.message();
-            let draft = Draft::new(&publish.exchange, &message, now)?;
-            let queues = with_route(&publish.exchange, draft, |queues, _| {
-                admit(queues, &[draft])?;
-                Ok::<_, Error>(SmallVec::from(queues))
-            })??;
+        let messages: Vec<NewMessage<'_>> = self.publishes.iter().map(Publish::message).collect();
+        let mut stripped: Vec<Option<Vec<u8>>> = Vec::with_capacity(messages.len());
+        for message in &messages {
+            stripped.push(without_bcc(message.properties)?);
+        }
+        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(messages.len());
+        let mut routes: Vec<SmallVec<[Arc<Queue>; 1]>> = Vec::with_capacity(messages.len());
+        for ((publish, message), stripped) in self.publishes.iter().zip(&messages).zip(&stripped) {
+            let mut draft = Draft::new(&publish.exchange, message, now)?;
+            let queues = with_route(&publish.exchange, draft, |queues, _| SmallVec::from(queues))?;
             if queues.is_empty() && publish.mandatory {
                 return Err(unroutable(&publish.exchange, &publish.routing_key));
             }
-            routed.push((queues, publish));
+            if let Some(full) = refusing(&queues, 1) {
+                return Err(rejected(full));
+            }
+            if let Some(properties) = stripped {
+                draft.parts.properties = properties;
+            }
+            drafts.push(draft);
+            routes.push(queues);
         }
 
         let mut withdrawn: Vec<Withdrawn<'_>> = Vec::new();
@@ -178,7 +190,7 @@ impl Transaction {
             }
         }
 
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs = Runs::new();
         for Withdrawn { settle, deliveries } in &withdrawn {
             if settle.outcome.kind() == Verdict::Settle {
                 for (_, unacked) in deliveries {
@@ -198,26 +210,10 @@ impl Transaction {
             }
         }
 
-        let messages: Vec<NewMessage<'_>> = routed
-            .iter()
-            .map(|(_, publish)| publish.message())
-            .collect();
-        let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(messages.len());
-        let mut stripped: Vec<Option<Vec<u8>>> = Vec::with_capacity(messages.len());
-        for message in &messages {
-            stripped.push(crate::commit::without_bcc(message.properties).unwrap_or(None));
-        }
-        for (((_, publish), message), stripped) in routed.iter().zip(&messages).zip(&stripped) {
-            let mut draft = Draft::new(&publish.exchange, message, now)?;
-            if let Some(properties) = stripped {
-                draft.parts.properties = properties;
-            }
-            drafts.push(draft);
-        }
-        let publish_runs: Vec<PublishRun<'_>> = routed
+        let publish_runs: Vec<PublishRun<'_>> = routes
             .iter()
             .zip(&drafts)
-            .map(|((queues, _), draft)| PublishRun {
+            .map(|(queues, draft)| PublishRun {
                 queues,
                 drafts: std::slice::from_ref(draft),
             })
@@ -229,7 +225,7 @@ impl Transaction {
                 return Err(error);
             }
         };
-        for (queues, publish) in &routed {
+        for (queues, publish) in routes.iter().zip(&self.publishes) {
             publish.exchange.count(1, u64::from(queues.is_empty()));
         }
         for Withdrawn { settle, deliveries } in withdrawn {

@@ -761,6 +761,67 @@ fn a_full_priority_queue_spares_what_is_urgent() {
 }
 
 #[test]
+fn a_message_with_more_headers_than_can_be_decoded_is_dead_lettered_all_the_same() {
+    let w = world();
+    let dead = w.queue("dead", QueueOptions::default());
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            dead_letter_exchange: Some(String::new()),
+            dead_letter_routing_key: Some("dead".into()),
+            ..Default::default()
+        },
+    );
+    // An array of 20,000 voids: one byte each here, more values than an owned table may have.
+    let voids = 20_000u32;
+    let mut table = vec![1, b'a', b'A'];
+    table.extend(voids.to_be_bytes());
+    table.resize(table.len() + voids as usize, b'V');
+    let mut properties = vec![0x20, 0]; // headers only
+    properties.extend((table.len() as u32).to_be_bytes());
+    properties.extend(&table);
+    let message = NewMessage {
+        properties: &properties,
+        ..NewMessage::new("q", b"many")
+    };
+    w.host.exchange("").unwrap().publish(&message).unwrap();
+    let c = consumer(&q, 0);
+    c.settle(
+        take(&c, 1)[0].tag,
+        false,
+        Outcome::Reject { requeue: false },
+    )
+    .unwrap();
+    assert_eq!(drain(&dead), ["many"]);
+    assert_eq!(q.statistics().dead_lettered, 1);
+}
+
+#[test]
+fn a_transaction_that_a_full_queue_refuses_leaves_nothing_behind() {
+    let w = world();
+    let dead = w.queue("dead", QueueOptions::default());
+    w.queue(
+        "full",
+        QueueOptions {
+            max_length: Some(1),
+            overflow: Overflow::RejectPublishDeadLetter,
+            dead_letter_exchange: Some(String::new()),
+            dead_letter_routing_key: Some("dead".into()),
+            ..Default::default()
+        },
+    );
+    w.publish("", "full", "first");
+    let mut t = w.host.transaction();
+    t.publish(
+        &w.host.exchange("").unwrap(),
+        &NewMessage::new("full", b"second"),
+    )
+    .unwrap();
+    assert!(matches!(t.commit(), Err(Error::PublishRejected { .. })));
+    assert_eq!(dead.statistics().ready, 0);
+}
+
+#[test]
 fn a_dead_letter_cycle_without_rejection_ends() {
     let w = world();
     let to = |name: &str| QueueOptions {

@@ -30,7 +30,7 @@ use super::schedule::Waiting;
 use crate::commit::{Draft, PublishRun, commit};
 use crate::core::Event;
 use crate::deadletter::{self, Reason};
-use crate::entries::{self, Place, Run, push_run};
+use crate::entries::{self, Place, Run, Runs, push_run};
 use crate::error::Error;
 use crate::message::{Message, Stored};
 use crate::options::Overflow;
@@ -273,7 +273,7 @@ impl Queue {
 
     /// leased → settled. The messages are gone.
     pub(crate) fn settle(&self, tokens: impl Iterator<Item = Token>) -> Result<Ticket, Error> {
-        let mut runs = Vec::new();
+        let mut runs = Runs::new();
         let mut settled = 0;
         let mut unblocked = 0;
         for token in tokens {
@@ -292,7 +292,7 @@ impl Queue {
     }
 
     /// Notes that a settled message's journal entry is no longer needed here.
-    fn forget(&self, stored: &Stored, place: Place, runs: &mut Vec<Run>) {
+    fn forget(&self, stored: &Stored, place: Place, runs: &mut Runs) {
         let at = stored.at();
         if at != 0
             && let Some(storage) = self.storage()
@@ -540,7 +540,7 @@ impl Queue {
     /// [`Error::Closed`], [`Error::JournalFailed`].
     pub fn purge(&self) -> Result<(u64, Ticket), Error> {
         self.check_usable()?;
-        let mut runs = Vec::new();
+        let mut runs = Runs::new();
         let mut purged = 0;
         let mut bytes = 0;
         self.ready.purge(|level, position, stored, _| {
@@ -572,7 +572,7 @@ impl Queue {
         destination.check_usable()?;
         if std::ptr::eq(self, &**destination) {
             return Err(Error::InvalidArgument(
-                "move: source and destination are one queue".into(),
+                "move: source and destination are one queue; name another destination".into(),
             ));
         }
         // A queue that is filled meanwhile is not followed for ever.
@@ -588,12 +588,12 @@ impl Queue {
             });
             // One record holds them all, so that large ones go fewer at a time; the rest keeps its place.
             let mut bytes = 0;
-            let fits = taken.iter().position(|(_, message)| {
+            let too_much = taken.iter().position(|(_, message)| {
                 bytes += message.content().len();
                 bytes > MOVE_BYTES
             });
             for (token, message) in
-                taken.split_off(fits.unwrap_or(taken.len()).max(1).min(taken.len()))
+                taken.split_off(too_much.unwrap_or(taken.len()).max(1).min(taken.len()))
             {
                 self.undo_take(token, &message);
             }
@@ -614,7 +614,7 @@ impl Queue {
                         draft
                     })
                     .collect();
-                let mut runs = Vec::new();
+                let mut runs = Runs::new();
                 for (token, _) in taken.iter().filter(|(token, _)| token.stored().at() != 0) {
                     push_run(&mut runs, self.place(token.level(), token.position()));
                 }
@@ -692,13 +692,13 @@ impl Queue {
             Some((_, Waiting::Retry { token, .. })) => {
                 let place = self.place(token.level(), token.position());
                 let stored = self.ready.settle(token);
-                let mut runs = Vec::new();
+                let mut runs = Runs::new();
                 self.forget(&stored, place, &mut runs);
                 self.wake_group();
                 Ok((true, self.record(&runs)?))
             }
             Some((_, Waiting::Dead { stored, place, .. })) => {
-                let mut runs = Vec::new();
+                let mut runs = Runs::new();
                 self.forget(&stored, place, &mut runs);
                 Ok((true, self.record(&runs)?))
             }
@@ -706,7 +706,7 @@ impl Queue {
     }
 
     /// For closing: the messages in the journal that were handed out and came back, so that a reopened journal says so.
-    pub(crate) fn returned_runs(&self, runs: &mut Vec<Run>) {
+    pub(crate) fn returned_runs(&self, runs: &mut Runs) {
         // Relaxed: see `ceiling`; below it is all that was ever handed out.
         if !self.is_durable() || self.is_deleted() || self.ceiling().load(Ordering::Relaxed) == 0 {
             return;
