@@ -3,7 +3,6 @@
 //! A consumer pulls: whoever runs it calls `take` when it can use more, `arm` when nothing was there. What it holds
 //! unsettled is in its own ledger behind its own mutex, which no publisher and no other consumer ever touches.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,11 +11,11 @@ use parking_lot::Mutex;
 
 use crate::core::{Event, Notify};
 use crate::error::Error;
+use crate::ledger::{Ledger, Unacked};
 use crate::message::Message;
 use crate::options::{ConsumerOptions, DURATION_MAX, check_name};
 use crate::queue::Queue;
 use crate::queue::note::Note;
-use crate::queue::ready::{TakeBuffer, Token};
 use crate::storage::Ticket;
 
 /// What a consumer says of a delivery.
@@ -80,73 +79,6 @@ pub struct Delivery {
     pub position: u64,
     /// Its level in a priority queue, else 0.
     pub priority: u8,
-}
-
-pub(crate) struct Unacked {
-    pub(crate) token: Token,
-    pub(crate) body_bytes: u64,
-    /// 0 = no lease.
-    lease_until_ns: u64,
-}
-
-/// Deliveries by tag: tags are dense, and most are settled nearly in order.
-struct Ledger {
-    /// Tag of `entries[0]`.
-    base: u64,
-    entries: VecDeque<Option<Unacked>>,
-    live: usize,
-    buffer: TakeBuffer,
-}
-
-impl Ledger {
-    fn get_mut(&mut self, tag: u64) -> Option<&mut Unacked> {
-        let index = usize::try_from(tag.checked_sub(self.base)?).ok()?;
-        self.entries.get_mut(index)?.as_mut()
-    }
-
-    fn remove(&mut self, tag: u64) -> Option<Unacked> {
-        let index = usize::try_from(tag.checked_sub(self.base)?).ok()?;
-        let unacked = self.entries.get_mut(index)?.take()?;
-        self.live -= 1;
-        self.trim();
-        Some(unacked)
-    }
-
-    fn trim(&mut self) {
-        while let Some(None) = self.entries.front() {
-            self.entries.pop_front();
-            self.base += 1;
-        }
-    }
-
-    /// All up to and including `tag`, in order of tags.
-    fn remove_up_to(&mut self, tag: u64) -> Vec<(u64, Unacked)> {
-        let mut removed = Vec::new();
-        while self.base <= tag {
-            let Some(entry) = self.entries.pop_front() else {
-                break;
-            };
-            removed.extend(entry.map(|unacked| (self.base, unacked)));
-            self.base += 1;
-        }
-        self.live -= removed.len();
-        self.trim();
-        removed
-    }
-
-    /// Puts back what a failed transaction had taken.
-    fn put_back(&mut self, tag: u64, unacked: Unacked) {
-        while tag < self.base {
-            self.base -= 1;
-            self.entries.push_front(None);
-        }
-        let index = (tag - self.base) as usize;
-        while self.entries.len() <= index {
-            self.entries.push_back(None);
-        }
-        self.entries[index] = Some(unacked);
-        self.live += 1;
-    }
 }
 
 /// A consumer of one queue.
@@ -247,7 +179,7 @@ impl Consumer {
             _ => 0,
         };
         let mut buffer = std::mem::take(&mut ledger.buffer);
-        let first_tag = ledger.base + ledger.entries.len() as u64;
+        let first_tag = ledger.next_tag();
         let mut auto_acked = Vec::new();
         let mut taken = 0;
         self.queue.take(room, &mut buffer, |token, message| {
@@ -351,7 +283,7 @@ impl Consumer {
     pub fn settle(&self, tag: u64, multiple: bool, outcome: Outcome) -> Result<Ticket, Error> {
         let mut ledger = self.ledger.lock();
         if multiple {
-            let next = ledger.base + ledger.entries.len() as u64;
+            let next = ledger.next_tag();
             let last = if tag == 0 {
                 next.saturating_sub(1)
             } else {
@@ -439,7 +371,7 @@ impl Consumer {
     pub(crate) fn withdraw(&self, tag: u64, multiple: bool) -> Result<Vec<(u64, Unacked)>, Error> {
         let mut ledger = self.ledger.lock();
         if multiple {
-            let next = ledger.base + ledger.entries.len() as u64;
+            let next = ledger.next_tag();
             if tag != 0 && (tag >= next || tag < ledger.base) {
                 return Err(Error::UnknownDelivery { tag });
             }
@@ -491,7 +423,7 @@ impl Consumer {
 
     pub(crate) fn knows(&self, tag: u64, multiple: bool) -> bool {
         let mut ledger = self.ledger.lock();
-        let next = ledger.base + ledger.entries.len() as u64;
+        let next = ledger.next_tag();
         (multiple && (tag == 0 || (tag >= ledger.base && tag < next)))
             || ledger.get_mut(tag).is_some()
     }
@@ -629,12 +561,7 @@ impl Queue {
             id: self.core.new_consumer_id(),
             queue: self.clone(),
             prefetch: AtomicU32::new(options.prefetch),
-            ledger: Mutex::new(Ledger {
-                base: 1,
-                entries: VecDeque::new(),
-                live: 0,
-                buffer: TakeBuffer::default(),
-            }),
+            ledger: Mutex::new(Ledger::new()),
             unacked: AtomicUsize::new(0),
             wants_room: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
@@ -644,7 +571,7 @@ impl Queue {
         if !hidden && !self.consumers.add(&consumer) {
             consumer.cancelled.store(true, Ordering::Relaxed); // nothing to undo when it is dropped
             return Err(Error::AccessRefused(format!(
-                "queue '{}' in exclusive use: another consumer has it, or an exclusive consumer asked for a queue that others consume",
+                "queue '{}' in exclusive use: another consumer has it, or an exclusive consumer asked for a queue that others consume; cancel the others, or consume without exclusive",
                 self.name()
             )));
         }

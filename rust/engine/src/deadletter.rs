@@ -6,11 +6,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
-use crate::commit::{Draft, PublishRun, commit, with_route};
+use crate::commit::{PublishRun, commit};
+use crate::draft::Draft;
 use crate::entries::Run;
 use crate::error::Error;
 use crate::message::{Facts, Message, Parts};
 use crate::properties::Properties;
+use crate::publish::with_route;
 use crate::queue::Queue;
 use crate::table::{Table, Value};
 

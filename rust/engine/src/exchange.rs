@@ -4,10 +4,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use crate::commit::{Draft, NewMessage, Published};
 use crate::core::Core;
+use crate::draft::{Draft, NewMessage};
 use crate::error::Error;
 use crate::options::ExchangeOptions;
+use crate::publish::Published;
 use crate::queue::Queue;
 use crate::route::{Generation, RouteCache};
 use crate::routing::{Bindings, ExchangeKind};
@@ -187,7 +188,7 @@ impl Exchange {
     pub fn publish(&self, message: &NewMessage<'_>) -> Result<Published, Error> {
         self.check_publish()?;
         let draft = Draft::new(self, message, self.core.clock.now_ns())?;
-        crate::commit::publish_one(self, message, draft)
+        crate::publish::publish_one(self, message, draft)
     }
 
     /// Publishes messages in order, with one journal record for many of them. Not a transaction: `accepted` tells
@@ -197,7 +198,7 @@ impl Exchange {
     /// As [`Exchange::publish`], for the first message that cannot be published.
     pub fn publish_batch(&self, messages: &[NewMessage<'_>]) -> Result<Published, Error> {
         self.check_publish()?;
-        crate::commit::publish_batch(self, messages)
+        crate::publish::publish_batch(self, messages)
     }
 
     /// Bindings from this exchange.

@@ -24,14 +24,18 @@ mod compaction;
 mod consumer;
 mod core;
 mod deadletter;
+mod draft;
 mod entries;
+mod equivalence;
 mod error;
 mod exchange;
 mod in_flight;
+mod ledger;
 mod memory;
 mod message;
 mod options;
 pub mod properties;
+mod publish;
 mod queue;
 mod recovery;
 mod retry;
@@ -47,9 +51,9 @@ mod transaction;
 mod vhost;
 
 pub use broker::{Broker, BrokerOptions, BrokerStatistics};
-pub use commit::{Delay, NewMessage, Published};
 pub use consumer::{Consumer, Delivery, Outcome};
 pub use core::{Notify, WatchId};
+pub use draft::{Delay, NewMessage};
 pub use error::Error;
 pub use exchange::{BindingInfo, Exchange, ExchangeStatistics};
 pub use memory::LIMIT_BYTES_MIN as MEMORY_BYTES_MIN;
@@ -58,6 +62,7 @@ pub use options::{
     ConsumerOptions, DURATION_MAX, ExchangeOptions, LENGTH_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
     Overflow, OwnerId, PROPERTIES_BYTES_MAX, QueueOptions,
 };
+pub use publish::Published;
 pub use queue::{Browsed, Queue, QueueStatistics, ScheduledMessage};
 pub use retry::{RetryKind, RetryPolicy};
 pub use routing::ExchangeKind;

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
-use crate::commit::{
-    Delay, Draft, NewMessage, PublishRun, commit, refusing, rejected, unroutable, with_route,
-    without_bcc,
-};
-use crate::consumer::{Consumer, Outcome, Unacked, Verdict};
+use crate::commit::{PublishRun, commit};
+use crate::consumer::{Consumer, Outcome, Verdict};
 use crate::core::Core;
+use crate::draft::{Delay, Draft, NewMessage};
 use crate::entries::{Place, Runs, push_run};
 use crate::error::Error;
 use crate::exchange::Exchange;
+use crate::ledger::Unacked;
+use crate::publish::{refusing, rejected, unroutable, with_route, without_bcc};
 use crate::queue::Queue;
 use crate::storage::Ticket;
 

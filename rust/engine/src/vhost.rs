@@ -12,6 +12,7 @@ use wherry_journal::Class;
 
 use crate::core::{Core, Event};
 use crate::entries;
+use crate::equivalence;
 use crate::error::Error;
 use crate::exchange::{Destination, Exchange};
 use crate::options::{ExchangeOptions, OwnerId, QueueOptions, check_name};
@@ -75,38 +76,6 @@ pub struct VirtualHost {
     pub(crate) generation: Arc<Generation>,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: RwLock<QueuesByName>,
-}
-
-fn inequivalent(
-    arg: &str,
-    kind: &str,
-    name: &str,
-    vhost: &str,
-    received: &str,
-    current: &str,
-) -> Error {
-    Error::PreconditionFailed(format!(
-        "inequivalent arg '{arg}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}; declare it as it is, or delete it first"
-    ))
-}
-
-fn quoted<T: std::fmt::Debug>(value: &T) -> String {
-    let text = format!("{value:?}");
-    match text.strip_prefix("Some(").and_then(|t| t.strip_suffix(')')) {
-        Some(inner) => format!("the value '{}'", inner.trim_matches('"')),
-        None if text == "None" => "none".to_string(),
-        None => format!("'{}'", text.trim_matches('"')),
-    }
-}
-
-macro_rules! compare {
-    ($kind:literal, $name:expr, $vhost:expr, $received:expr, $current:expr, $($field:ident => $arg:literal),* $(,)?) => {
-        $(if $received.$field != $current.$field {
-            return Err(inequivalent(
-                $arg, $kind, $name, $vhost, &quoted(&$received.$field), &quoted(&$current.$field),
-            ));
-        })*
-    };
 }
 
 fn check_table(table: &Table) -> Result<(), Error> {
@@ -263,19 +232,7 @@ impl VirtualHost {
                 ));
             }
             let current = exchange.options();
-            if options.kind != current.kind {
-                return Err(inequivalent(
-                    "type",
-                    "exchange",
-                    name,
-                    &self.name,
-                    &format!("'{}'", options.kind.as_str()),
-                    &format!("'{}'", current.kind.as_str()),
-                ));
-            }
-            compare!("exchange", name, &self.name, options, current,
-                durable => "durable", auto_delete => "auto_delete", internal => "internal",
-                alternate_exchange => "alternate-exchange");
+            equivalence::exchange(name, &self.name, &options, current)?;
             let ticket = self.so_far(current.durable);
             return Ok((exchange, ticket));
         }
@@ -318,14 +275,7 @@ impl VirtualHost {
                     self.name
                 )));
             }
-            compare!("queue", name, &self.name, options, current,
-                durable => "durable", auto_delete => "auto_delete", exclusive => "exclusive",
-                max_priority => "x-max-priority", message_ttl => "x-message-ttl", expires => "x-expires",
-                max_length => "x-max-length", max_length_bytes => "x-max-length-bytes", overflow => "x-overflow",
-                dead_letter_exchange => "x-dead-letter-exchange",
-                dead_letter_routing_key => "x-dead-letter-routing-key", delivery_limit => "x-delivery-limit",
-                single_active_consumer => "x-single-active-consumer", group_by => "x-group-by",
-                lease => "x-lease", retry => "x-retry");
+            equivalence::queue(name, &self.name, &options, current)?;
             queue.touch();
             let ticket = self.so_far(queue.is_durable());
             return Ok((queue, ticket));
@@ -378,7 +328,7 @@ impl VirtualHost {
         let exchange = self.exchange(name)?;
         if name.is_empty() || name.starts_with("amq.") {
             return Err(Error::AccessRefused(format!(
-                "exchange '{name}' is predeclared and cannot be deleted"
+                "exchange '{name}' is predeclared and cannot be deleted: leave it unused"
             )));
         }
         if if_unused && !exchange.bindings.is_empty() {
@@ -435,7 +385,7 @@ impl VirtualHost {
         if_empty: bool,
     ) -> Result<(u64, Ticket), Error> {
         self.core.check_open()?;
-        let _topology = self.core.topology.lock();
+        let topology = self.core.topology.lock();
         let queue = self.queue(name)?;
         if if_unused && queue.consumers.count() > 0 {
             return Err(Error::PreconditionFailed(format!(
@@ -449,14 +399,14 @@ impl VirtualHost {
                 self.name
             )));
         }
-        let payload = topology::deleted(queue.id());
+        let payload = crate::topology::deleted(queue.id());
         let ticket = self.append(queue.is_durable(), entries::DELETE_QUEUE, &payload)?;
         queue.mark_deleted();
         self.queues.write().remove(name);
         self.core.forget_queue(queue.id());
         self.unbind_everywhere(&Destination::Queue(queue.clone()));
         self.generation.bump();
-        drop(_topology);
+        drop(topology);
         let discarded = queue.discard_all();
         for consumer in queue.consumers.all() {
             consumer.cancel();
@@ -490,12 +440,12 @@ impl VirtualHost {
 
     fn bind(
         &self,
-        source: &Exchange,
-        destination: Destination,
-        durable: bool,
+        source: &str,
+        (destination, durable): (Destination, bool),
         key: &str,
         arguments: &Table,
     ) -> Result<Ticket, Error> {
+        let source = self.source(source)?;
         check_name("routing key", key)?;
         check_table(arguments)?;
         let durable = durable && source.options().durable;
@@ -523,23 +473,36 @@ impl VirtualHost {
 
     fn unbind(
         &self,
-        source: &Arc<Exchange>,
-        destination: &Destination,
-        durable: bool,
+        source: &str,
+        (destination, durable): (Destination, bool),
         key: &str,
         arguments: &Table,
     ) -> Result<Ticket, Error> {
+        let source = self.source(source)?;
         let durable = durable && source.options().durable;
         let payload = topology::bound(source.id(), destination.id(), key, arguments)
             .map_err(Error::InvalidArgument)?;
         let ticket = self.append(durable, entries::UNBIND, &payload)?;
-        if source.bindings.unbind(key, arguments, destination) {
+        if source.bindings.unbind(key, arguments, &destination) {
             self.generation.bump();
             if source.options().auto_delete && source.bindings.is_empty() {
-                self.delete_exchange_locked(source)?;
+                self.delete_exchange_locked(&source)?;
             }
         }
         Ok(ticket)
+    }
+
+    /// A queue as the end of a binding, and whether it lasts.
+    fn to_queue(&self, name: &str) -> Result<(Destination, bool), Error> {
+        let queue = self.queue(name)?;
+        let durable = queue.is_durable();
+        Ok((Destination::Queue(queue), durable))
+    }
+
+    /// An exchange as the end of a binding, and whether it lasts.
+    fn to_exchange(&self, name: &str) -> Result<(Destination, bool), Error> {
+        let exchange = self.source(name)?;
+        Ok((Destination::exchange(&exchange), exchange.options().durable))
     }
 
     /// Binds a queue to an exchange. Binding twice is binding once.
@@ -556,10 +519,7 @@ impl VirtualHost {
     ) -> Result<Ticket, Error> {
         self.core.check_open()?;
         let _topology = self.core.topology.lock();
-        let queue = self.queue(queue)?;
-        let source = self.source(exchange)?;
-        let durable = queue.is_durable();
-        self.bind(&source, Destination::Queue(queue), durable, key, &arguments)
+        self.bind(exchange, self.to_queue(queue)?, key, &arguments)
     }
 
     /// Removes a binding; one that is not there is removed already.
@@ -575,16 +535,7 @@ impl VirtualHost {
     ) -> Result<Ticket, Error> {
         self.core.check_open()?;
         let _topology = self.core.topology.lock();
-        let queue = self.queue(queue)?;
-        let source = self.source(exchange)?;
-        let durable = queue.is_durable();
-        self.unbind(
-            &source,
-            &Destination::Queue(queue),
-            durable,
-            key,
-            &arguments,
-        )
+        self.unbind(exchange, self.to_queue(queue)?, key, &arguments)
     }
 
     /// Binds an exchange to an exchange: what `source` routes by this key goes to `destination` as well.
@@ -600,16 +551,7 @@ impl VirtualHost {
     ) -> Result<Ticket, Error> {
         self.core.check_open()?;
         let _topology = self.core.topology.lock();
-        let destination = self.source(destination)?;
-        let source = self.source(source)?;
-        let durable = destination.options().durable;
-        self.bind(
-            &source,
-            Destination::exchange(&destination),
-            durable,
-            key,
-            &arguments,
-        )
+        self.bind(source, self.to_exchange(destination)?, key, &arguments)
     }
 
     /// Removes a binding between exchanges.
@@ -625,16 +567,7 @@ impl VirtualHost {
     ) -> Result<Ticket, Error> {
         self.core.check_open()?;
         let _topology = self.core.topology.lock();
-        let destination = self.source(destination)?;
-        let source = self.source(source)?;
-        let durable = destination.options().durable;
-        self.unbind(
-            &source,
-            &Destination::exchange(&destination),
-            durable,
-            key,
-            &arguments,
-        )
+        self.unbind(source, self.to_exchange(destination)?, key, &arguments)
     }
 
     /// The broker closes: nobody may find anything here any more.

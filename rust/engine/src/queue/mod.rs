@@ -16,8 +16,8 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use wherry_queues::groups::SharedGroups;
 use wherry_queues::{Fifo, PriorityFifo};
 
-use crate::commit::Draft;
 use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
+use crate::draft::Draft;
 use crate::error::Error;
 use crate::message::{Facts, Message, Parts};
 use crate::options::QueueOptions;

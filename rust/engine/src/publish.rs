@@ -1,0 +1,300 @@
+//! Publishing: from a checked message to its queues, one at a time or in batches.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use wherry_journal::Class;
+
+use crate::commit::{InQueue, PublishRun, commit};
+use crate::core::{Core, Event};
+use crate::draft::{Draft, NewMessage};
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::message::{Message, Stored};
+use crate::options::Overflow;
+use crate::properties::PropertiesView;
+use crate::queue::Queue;
+use crate::route::{carbon_copies, route_all};
+use crate::storage::Ticket;
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// When it is on stable storage.
+    pub ticket: Ticket,
+    /// Queues reached, summed over a batch.
+    pub routed: u32,
+    /// Messages published; less than given only by `publish_batch`.
+    pub accepted: usize,
+}
+
+/// Puts messages into one queue that does not journal them: nothing has to be known before they are visible, so the
+/// steps between fall away.
+fn push_transient(queue: &Arc<Queue>, drafts: &[Draft<'_>]) {
+    queue.announce(drafts, false);
+    for draft in drafts {
+        let stored = Stored::from_message(Message::new(&draft.parts, draft.facts, 0));
+        let (level, position) = queue.ready.push(stored, &InQueue(queue, draft));
+        let deadline_ns = queue.deadline(&draft.facts);
+        if deadline_ns != 0 {
+            queue.watch_deadline(
+                deadline_ns,
+                Event::Expire {
+                    queue: queue.id(),
+                    level,
+                    position,
+                },
+            );
+        }
+    }
+    queue.after_publish(drafts.len());
+}
+
+/// Whether `push_transient` will do for these messages.
+fn is_transient(queue: &Queue, drafts: &[Draft<'_>]) -> bool {
+    let journaled = queue.is_durable() && drafts.iter().any(|d| d.facts.persistent);
+    !journaled && drafts.iter().all(|d| d.facts.due_ns == 0)
+}
+
+/// Publishes admitted messages to their queues.
+fn put(core: &Core, queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<Ticket, Error> {
+    if let [queue] = queues
+        && is_transient(queue, drafts)
+    {
+        push_transient(queue, drafts);
+        return Ok(Ticket::NONE);
+    }
+    commit(
+        core,
+        &[PublishRun { queues, drafts }],
+        &[],
+        &[],
+        Class::Publish,
+    )
+}
+
+/// The first queue that would refuse so many more messages.
+pub(crate) fn refusing(queues: &[Arc<Queue>], messages: u64) -> Option<&Arc<Queue>> {
+    queues
+        .iter()
+        .find(|queue| queue.options().overflow != Overflow::DropHead && queue.is_full(messages - 1))
+}
+
+pub(crate) fn rejected(queue: &Queue) -> Error {
+    Error::PublishRejected {
+        queue: queue.name().to_string(),
+    }
+}
+
+/// Refuses before anything changes, if any queue would refuse.
+fn admit(queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<(), Error> {
+    let Some(queue) = refusing(queues, drafts.len() as u64) else {
+        return Ok(());
+    };
+    queue.count_rejected(drafts.len() as u64);
+    if queue.options().overflow == Overflow::RejectPublishDeadLetter {
+        for draft in drafts {
+            queue.dead_letter_refused(draft);
+        }
+    }
+    Err(rejected(queue))
+}
+
+/// Routing keys of CC and BCC, if there are any.
+fn extra_keys<'a>(draft: &Draft<'a>) -> Option<SmallVec<[&'a str; 4]>> {
+    let headers = draft.headers()?;
+    let mut keys: SmallVec<[&'a str; 4]> = SmallVec::new();
+    keys.extend(carbon_copies(headers, "CC"));
+    keys.extend(carbon_copies(headers, "BCC"));
+    if keys.is_empty() {
+        return None;
+    }
+    keys.insert(0, draft.parts.routing_key);
+    Some(keys)
+}
+
+/// The properties without the BCC header, which no receiver may see.
+pub(crate) fn without_bcc(properties: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    if PropertiesView::new(properties)
+        .headers()
+        .is_none_or(|headers| headers.get("BCC").is_none())
+    {
+        return Ok(None);
+    }
+    let invalid = |e: &dyn std::fmt::Display| Error::InvalidArgument(e.to_string());
+    let mut owned = PropertiesView::new(properties)
+        .to_properties()
+        .map_err(|e| invalid(&e))?;
+    match owned
+        .headers
+        .as_mut()
+        .and_then(|headers| headers.remove("BCC"))
+    {
+        Some(_) => owned.encode().map(Some).map_err(|e| invalid(&e)),
+        None => Ok(None),
+    }
+}
+
+/// Calls `f` with the queues of a draft, and with the draft as receivers may see it.
+pub(crate) fn with_route<R>(
+    exchange: &Exchange,
+    draft: Draft<'_>,
+    f: impl FnOnce(&[Arc<Queue>], Draft<'_>) -> R,
+) -> Result<R, Error> {
+    if let Some(keys) = extra_keys(&draft) {
+        let stripped = without_bcc(draft.parts.properties)?;
+        let queues = route_all(&*exchange.vhost()?, exchange, &keys, draft.headers());
+        let mut visible = draft;
+        if let Some(properties) = &stripped {
+            visible.parts.properties = properties;
+        }
+        return Ok(f(&queues, visible));
+    }
+    exchange.cache().with(
+        exchange,
+        draft.parts.routing_key,
+        draft.headers(),
+        |queues| f(queues, draft),
+    )
+}
+
+pub(crate) fn publish_one(
+    exchange: &Exchange,
+    message: &NewMessage<'_>,
+    draft: Draft<'_>,
+) -> Result<Published, Error> {
+    let mandatory = message.mandatory;
+    with_route(exchange, draft, |queues, draft| {
+        if queues.is_empty() {
+            if mandatory {
+                return Err(unroutable(exchange, message.routing_key));
+            }
+            exchange.count(1, 1);
+            return Ok(Published {
+                accepted: 1,
+                ..Published::default()
+            });
+        }
+        let drafts = [draft];
+        admit(queues, &drafts)?;
+        let ticket = put(exchange.core(), queues, &drafts)?;
+        exchange.count(1, 0);
+        Ok(Published {
+            ticket,
+            routed: queues.len() as u32,
+            accepted: 1,
+        })
+    })?
+}
+
+pub(crate) fn unroutable(exchange: &Exchange, routing_key: &str) -> Error {
+    Error::Unroutable {
+        exchange: exchange.name().to_string(),
+        routing_key: routing_key.to_string(),
+    }
+}
+
+/// Messages that go into one journal record together. Larger records save nothing, and are harder to find room for.
+const BATCH_BYTES: usize = 256 << 10;
+/// Bounds what a batch holds claimed at a time.
+const BATCH_MESSAGES: usize = 1024;
+
+pub(crate) fn publish_batch(
+    exchange: &Exchange,
+    messages: &[NewMessage<'_>],
+) -> Result<Published, Error> {
+    // Everything that is wrong with the messages themselves is found before the first is published.
+    let now = exchange.core().clock.now_ns();
+    let mut drafts = Vec::with_capacity(messages.len());
+    for message in messages {
+        drafts.push(Draft::new(exchange, message, now)?);
+    }
+    let mut published = Published::default();
+    let mut start = 0;
+    // Keys that do not matter do not part a batch.
+    let any_key = exchange.cache().with_any_key(exchange, |_| ()).is_some();
+    while start < messages.len() {
+        // A run: same key, no headers that could route differently, same kind, limited in size.
+        let first = &drafts[start];
+        let mut end = start + 1;
+        let mut bytes = first.parts.content_bytes();
+        let plain = |d: &Draft<'_>| d.headers().is_none();
+        if plain(first) {
+            while end < messages.len()
+                && end - start < BATCH_MESSAGES
+                && bytes < BATCH_BYTES
+                && (any_key || drafts[end].parts.routing_key == first.parts.routing_key)
+                && (drafts[end].facts.due_ns == 0) == (first.facts.due_ns == 0)
+                && messages[end].mandatory == messages[start].mandatory
+                && plain(&drafts[end])
+            {
+                bytes += drafts[end].parts.content_bytes();
+                end += 1;
+            }
+        }
+        let outcome = publish_run(exchange, &drafts[start..end], messages[start].mandatory);
+        match outcome {
+            Ok((ticket, routed, accepted)) => {
+                published.ticket = published.ticket.max(ticket);
+                published.routed += routed;
+                published.accepted = start + accepted;
+                if published.accepted < end {
+                    return Ok(published);
+                }
+            }
+            // What was published stays published, so the caller must hear how far it went.
+            Err(_) if start > 0 => return Ok(published),
+            Err(error) => return Err(error),
+        }
+        start = end;
+    }
+    Ok(published)
+}
+
+fn publish_run(
+    exchange: &Exchange,
+    drafts: &[Draft<'_>],
+    mandatory: bool,
+) -> Result<(Ticket, u32, usize), Error> {
+    let deliver = |queues: &[Arc<Queue>], drafts: &[Draft<'_>]| {
+        if queues.is_empty() {
+            if mandatory {
+                return Err(unroutable(exchange, drafts[0].parts.routing_key));
+            }
+            exchange.count(drafts.len() as u64, drafts.len() as u64);
+            return Ok((Ticket::NONE, 0, drafts.len()));
+        }
+        admit(queues, drafts)?;
+        let ticket = put(exchange.core(), queues, drafts)?;
+        exchange.count(drafts.len() as u64, 0);
+        Ok((ticket, (queues.len() * drafts.len()) as u32, drafts.len()))
+    };
+    if let [draft] = drafts {
+        return with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))?;
+    }
+    if let Some(outcome) = exchange
+        .cache()
+        .with_any_key(exchange, |queues| deliver(queues, drafts))
+    {
+        return outcome;
+    }
+    let key = drafts[0].parts.routing_key;
+    if drafts.iter().all(|draft| draft.parts.routing_key == key) {
+        return exchange
+            .cache()
+            .with(exchange, key, None, |queues| deliver(queues, drafts))?;
+    }
+    // Keys did not matter when the run was put together; now they do.
+    let (mut ticket, mut routed) = (Ticket::NONE, 0);
+    for (index, draft) in drafts.iter().enumerate() {
+        match with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))? {
+            Ok((one, queues, _)) => {
+                ticket = ticket.max(one);
+                routed += queues;
+            }
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => return Ok((ticket, routed, index)),
+        }
+    }
+    Ok((ticket, routed, drafts.len()))
+}
