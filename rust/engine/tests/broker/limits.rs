@@ -1,0 +1,335 @@
+//! Limits, dead letters and misuse.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use wherry_engine::Broker;
+use wherry_engine::BrokerOptions;
+use wherry_engine::Error;
+use wherry_engine::ExchangeKind;
+use wherry_engine::ExchangeOptions;
+use wherry_engine::NewMessage;
+use wherry_engine::Outcome;
+use wherry_engine::Overflow;
+use wherry_engine::QueueOptions;
+use wherry_engine::properties::Properties;
+use wherry_engine::table::Table;
+
+use crate::world::{Bell, consumer, drain, take, world};
+
+#[test]
+fn a_delivery_limit_ends_poison_messages() {
+    let w = world();
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            delivery_limit: Some(2),
+            ..Default::default()
+        },
+    );
+    w.publish("", "q", "poison");
+    let c = consumer(&q, 0);
+    for n in 0..3 {
+        let d = take(&c, 1);
+        assert_eq!(d.len(), 1, "attempt {n}");
+        c.settle(d[0].tag, false, Outcome::Reject { requeue: true })
+            .unwrap();
+    }
+    assert!(take(&c, 1).is_empty());
+    assert_eq!(q.statistics().dropped, 1);
+}
+
+#[test]
+fn length_limits_drop_the_head_or_refuse() {
+    let w = world();
+    w.queue("dead", QueueOptions::default());
+    let drops = w.queue(
+        "drops",
+        QueueOptions {
+            max_length: Some(2),
+            dead_letter_exchange: Some(String::new()),
+            dead_letter_routing_key: Some("dead".into()),
+            ..Default::default()
+        },
+    );
+    for n in 0..4 {
+        w.publish("", "drops", &n.to_string());
+    }
+    assert_eq!(drain(&drops), ["2", "3"]);
+    assert_eq!(drain(&w.host.queue("dead").unwrap()), ["0", "1"]);
+
+    let bytes = w.queue(
+        "bytes",
+        QueueOptions {
+            max_length_bytes: Some(5),
+            ..Default::default()
+        },
+    );
+    for body in ["aaa", "bb", "cc"] {
+        w.publish("", "bytes", body);
+    }
+    assert_eq!(drain(&bytes), ["bb", "cc"]);
+
+    let refuses = w.queue(
+        "refuses",
+        QueueOptions {
+            max_length: Some(1),
+            overflow: Overflow::RejectPublish,
+            ..Default::default()
+        },
+    );
+    w.publish("", "refuses", "in");
+    let error = w
+        .host
+        .exchange("")
+        .unwrap()
+        .publish(&NewMessage::new("refuses", b"out"))
+        .unwrap_err();
+    assert_eq!(
+        error,
+        Error::PublishRejected {
+            queue: "refuses".into()
+        }
+    );
+    assert_eq!(
+        (drain(&refuses), refuses.statistics().rejected),
+        (vec!["in".to_string()], 1)
+    );
+}
+
+#[test]
+fn queues_that_overflow_into_each_other_take_one_message_at_once() {
+    let w = world();
+    w.exchange("both", ExchangeKind::Fanout);
+    let bounded = |dead: &str| QueueOptions {
+        max_length: Some(1),
+        dead_letter_exchange: Some(String::new()),
+        dead_letter_routing_key: Some(dead.into()),
+        ..Default::default()
+    };
+    let a = w.queue("a", bounded("b"));
+    let b = w.queue("b", bounded("a"));
+    w.bind("a", "both", "");
+    w.bind("b", "both", "");
+    for n in 0..3 {
+        w.publish("both", "", &n.to_string());
+    }
+    assert_eq!((a.statistics().ready, b.statistics().ready), (1, 1));
+    let mut t = w.host.transaction();
+    for _ in 0..3 {
+        t.publish(
+            &w.host.exchange("both").unwrap(),
+            &NewMessage::new("", b"t"),
+        )
+        .unwrap();
+    }
+    t.commit().unwrap();
+    assert_eq!((a.statistics().ready, b.statistics().ready), (1, 1));
+}
+
+#[test]
+fn a_full_priority_queue_spares_what_is_urgent() {
+    let w = world();
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            max_priority: Some(5),
+            max_length: Some(2),
+            ..Default::default()
+        },
+    );
+    for (body, priority) in [("urgent", 5), ("later", 1), ("soon", 3), ("never", 0)] {
+        w.publish_with(
+            "q",
+            body,
+            &Properties {
+                priority: Some(priority),
+                ..Default::default()
+            },
+        );
+    }
+    assert_eq!(drain(&q), ["urgent", "soon"]);
+}
+
+#[test]
+fn a_message_with_more_headers_than_can_be_decoded_is_dead_lettered_all_the_same() {
+    let w = world();
+    let dead = w.queue("dead", QueueOptions::default());
+    let q = w.queue(
+        "q",
+        QueueOptions {
+            dead_letter_exchange: Some(String::new()),
+            dead_letter_routing_key: Some("dead".into()),
+            ..Default::default()
+        },
+    );
+    // An array of 20,000 voids: one byte each here, more values than an owned table may have.
+    let voids = 20_000u32;
+    let mut table = vec![1, b'a', b'A'];
+    table.extend(voids.to_be_bytes());
+    table.resize(table.len() + voids as usize, b'V');
+    let mut properties = vec![0x20, 0]; // headers only
+    properties.extend((table.len() as u32).to_be_bytes());
+    properties.extend(&table);
+    let message = NewMessage {
+        properties: &properties,
+        ..NewMessage::new("q", b"many")
+    };
+    w.host.exchange("").unwrap().publish(&message).unwrap();
+    let c = consumer(&q, 0);
+    c.settle(
+        take(&c, 1)[0].tag,
+        false,
+        Outcome::Reject { requeue: false },
+    )
+    .unwrap();
+    assert_eq!(drain(&dead), ["many"]);
+    assert_eq!(q.statistics().dead_lettered, 1);
+}
+
+#[test]
+fn a_dead_letter_cycle_without_rejection_ends() {
+    let w = world();
+    let to = |name: &str| QueueOptions {
+        message_ttl: Some(Duration::from_secs(1)),
+        dead_letter_exchange: Some(String::new()),
+        dead_letter_routing_key: Some(name.into()),
+        ..Default::default()
+    };
+    w.queue("a", to("b"));
+    w.queue("b", to("a"));
+    w.publish("", "a", "round");
+    w.advance(10_000);
+    assert_eq!(w.broker.statistics().ready, 0);
+    assert_eq!(w.host.queue("b").unwrap().statistics().dropped, 1);
+}
+
+#[test]
+fn misuse_is_refused_and_changes_nothing() {
+    let w = world();
+    let q = w.queue("q", QueueOptions::default());
+    let again = w
+        .host
+        .declare_queue(
+            "q",
+            QueueOptions {
+                max_length: Some(3),
+                ..Default::default()
+            },
+        )
+        .unwrap_err();
+    let text = "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '3' but current is none";
+    assert!(again.to_string().starts_with(text), "{again}");
+    assert!(matches!(again, Error::PreconditionFailed(_)));
+    let kind = ExchangeOptions {
+        kind: ExchangeKind::Topic,
+        ..Default::default()
+    };
+    w.host
+        .declare_exchange("x", ExchangeOptions::default())
+        .unwrap();
+    assert!(matches!(
+        w.host.declare_exchange("x", kind),
+        Err(Error::PreconditionFailed(_))
+    ));
+    assert!(matches!(
+        w.host.declare_queue("amq.mine", Default::default()),
+        Err(Error::AccessRefused(_))
+    ));
+    assert!(matches!(
+        w.host.delete_exchange("amq.topic", false),
+        Err(Error::AccessRefused(_))
+    ));
+    assert!(matches!(
+        w.host.bind_queue("q", "", "k", Table::default()),
+        Err(Error::AccessRefused(_))
+    ));
+    assert!(matches!(
+        w.host.bind_queue("q", "none", "k", Table::default()),
+        Err(Error::UnknownExchange { .. })
+    ));
+    assert!(matches!(
+        w.host.bind_queue("none", "x", "k", Table::default()),
+        Err(Error::UnknownQueue { .. })
+    ));
+    assert!(matches!(
+        w.host.delete_queue("none", false, false),
+        Err(Error::UnknownQueue { .. })
+    ));
+    w.publish("", "q", "m");
+    assert!(matches!(
+        w.host.delete_queue("q", false, true),
+        Err(Error::PreconditionFailed(_))
+    ));
+    let c = consumer(&q, 0);
+    assert!(matches!(
+        w.host.delete_queue("q", true, false),
+        Err(Error::PreconditionFailed(_))
+    ));
+    assert!(matches!(
+        c.extend(1, Duration::from_secs(1)),
+        Err(Error::UnknownDelivery { .. })
+    ));
+    let long = "k".repeat(256);
+    let exchange = w.host.exchange("").unwrap();
+    assert!(matches!(
+        exchange.publish(&NewMessage::new(&long, b"")),
+        Err(Error::InvalidArgument(_))
+    ));
+    let bad = NewMessage {
+        properties: &[0xff, 0xff, 1],
+        ..NewMessage::new("q", b"")
+    };
+    assert!(matches!(
+        exchange.publish(&bad),
+        Err(Error::InvalidArgument(_))
+    ));
+    assert_eq!(q.statistics().published, 1);
+    w.broker.close().unwrap();
+    assert!(matches!(
+        exchange.publish(&NewMessage::new("q", b"")),
+        Err(Error::Closed)
+    ));
+    assert!(c.is_cancelled());
+    w.broker.close().unwrap();
+}
+
+#[test]
+fn publishers_wait_while_memory_is_full() {
+    let options = BrokerOptions {
+        memory_bytes_max: Some(4 << 20),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::open(options).unwrap();
+    let host = broker.virtual_host("/").unwrap();
+    let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+    let exchange = host.exchange("").unwrap();
+    let bell = Arc::new(Bell::default());
+    broker.watch(bell.clone(), 1);
+    let body = [7; 10_000];
+    let mut published = 0;
+    let error = loop {
+        match exchange.publish(&NewMessage::new("q", &body)) {
+            Ok(_) => published += 1,
+            Err(error) => break error,
+        }
+        assert!(published < 1000);
+    };
+    assert_eq!(error, Error::Busy);
+    assert!(!broker.wait_space(Some(Duration::ZERO)));
+    assert_eq!(bell.0.load(Ordering::SeqCst), 0);
+    let c = consumer(&queue, 0);
+    let taken = take(&c, published / 2);
+    assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+    assert!(broker.wait_space(None));
+    exchange.publish(&NewMessage::new("q", &body)).unwrap();
+    drop(taken);
+    queue.purge().unwrap();
+    assert_eq!(broker.statistics().memory_bytes, 0);
+    let tiny = BrokerOptions {
+        memory_bytes_max: Some(1),
+        ..BrokerOptions::default()
+    };
+    assert!(matches!(Broker::open(tiny), Err(Error::InvalidArgument(_))));
+}

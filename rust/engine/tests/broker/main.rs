@@ -1,0 +1,9 @@
+//! What a user of the engine sees, in memory and with virtual time.
+
+mod consumers;
+mod delivery;
+mod limits;
+mod routing;
+mod time;
+mod transactions;
+mod world;
