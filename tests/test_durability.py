@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import wherry
 from helpers import tasks
 from test_exchange import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 async def test_what_was_confirmed_is_there_after_reopening(tmp_path: Path) -> None:
@@ -294,3 +299,57 @@ def test_sigkill_loses_nothing_confirmed(tmp_path: Path) -> None:
 def note(line: bytes, published: set[int], acked: set[int]) -> None:
     what, number = line.split()
     (published if what == b"published" else acked).add(int(number))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, with room for a few journal segments."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("waits for a machine where this user may mount a small tmpfs")
+    yield directory / "j"
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def fill_disk(broker: wherry.blocking.Broker) -> int:
+    """Publish numbered messages until there is no room; how many were confirmed."""
+    confirmed = 0
+    while True:
+        try:
+            broker.default_exchange.publish(confirmed.to_bytes(4, "big") + bytes(20_000), "q")
+        except wherry.DiskFull:
+            return confirmed
+        confirmed += 1
+
+
+def publish_when_there_is_room(broker: wherry.blocking.Broker, body: bytes) -> None:
+    for _ in range(1_000_000):  # refused until the journal has let go of its segments
+        with contextlib.suppress(wherry.DiskFull):
+            broker.default_exchange.publish(body, "q")
+            return
+    raise AssertionError("there never was room again")
+
+
+def test_a_full_disk_refuses_publishes_and_lets_consumers_go_on(small_disk: Path) -> None:
+    with wherry.blocking.open(small_disk, segment_bytes=4 << 20) as broker:
+        queue = broker.declare_queue("q")
+        confirmed = fill_disk(broker)
+        with pytest.raises(wherry.DiskFull, match="consuming and acknowledging go on"):
+            broker.default_exchange.publish(bytes(20_000), "q")
+        journal = broker.statistics().journal
+        assert journal is not None
+        assert journal.disk_full
+        with queue.consume(prefetch=0) as consumer:
+            taken = consumer.take_nowait(confirmed)
+            assert [int.from_bytes(d.body[:4], "big") for d in taken] == list(range(confirmed))
+            consumer.ack_many(taken[:-1])
+            # What is held of a backlog is a view of its segment, whose room comes back after it.
+            del taken
+        publish_when_there_is_room(broker, b"again")
+    with wherry.blocking.open(small_disk) as broker:
+        left = [d.body[-5:] for d in broker.queue("q").get_many_nowait(10)]
+        assert left == [bytes(5), b"again"]

@@ -277,6 +277,9 @@ impl Consumer {
 
     /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` means all.
     ///
+    /// The ticket is for acknowledgements. It is zero also while the journal had no room for them, and for what is
+    /// retried or dead-lettered: `Broker::barrier` answers for everything.
+    ///
     /// # Errors
     /// [`Error::UnknownDelivery`], with nothing settled. [`Error::JournalFailed`]: settled in memory, but it will
     /// come back after a restart.
