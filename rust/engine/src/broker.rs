@@ -14,7 +14,7 @@ use wherry_journal::{
 use crate::clock::Clock;
 use crate::core::{Core, Event, Notify, WatchId, Watchers};
 use crate::entries;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::memory::Meter;
 use crate::options::{ExchangeOptions, check_name};
 use crate::recovery::Recovery;
@@ -333,9 +333,10 @@ impl Broker {
     pub fn delete_virtual_host(&self, name: &str) -> Result<Ticket, Error> {
         let vhost = self.virtual_host(name)?;
         if name == "/" {
-            return Err(Error::AccessRefused(
-                "virtual host '/' cannot be deleted: delete its queues and exchanges".into(),
-            ));
+            return Err(Error::AccessRefused(Refusal::advised(
+                "virtual host '/' cannot be deleted",
+                ": delete its queues and exchanges",
+            )));
         }
         for queue in vhost.queues() {
             match vhost.delete_queue(queue.name(), false, false) {
@@ -362,6 +363,7 @@ impl Broker {
                 })?
             }
         };
+        vhost.mark_deleted();
         self.core.virtual_hosts.write().remove(name);
         vhost.clear();
         Ok(ticket)

@@ -3,6 +3,9 @@
 //! A consumer pulls: whoever runs it calls `take` when it can use more, `arm` when nothing was there. What it holds
 //! unsettled is in its own ledger behind its own mutex, which no publisher and no other consumer ever touches.
 
+mod leave;
+mod register;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,76 +13,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::core::{Event, Notify};
-use crate::error::Error;
+use crate::delivery::{Delivery, Outcome, Verdict};
+use crate::error::{Error, Refusal};
 use crate::ledger::{Ledger, Unacked};
-use crate::message::Message;
-use crate::options::{ConsumerOptions, DURATION_MAX, check_name};
+use crate::options::{ConsumerOptions, DURATION_MAX};
 use crate::queue::Queue;
 use crate::queue::note::Note;
 use crate::storage::Ticket;
-
-/// What a consumer says of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done: the message is gone.
-    Ack,
-    /// Not done. With `requeue` the attempt counts as failed and the queue's retry policy or delivery limit decides;
-    /// without, the message is dead-lettered.
-    Nack {
-        /// Back to its place rather than dead.
-        requeue: bool,
-    },
-    /// As `Nack`.
-    Reject {
-        /// Back to its place rather than dead.
-        requeue: bool,
-    },
-    /// The handler failed: as `Nack` with `requeue`.
-    Failed,
-    /// Nothing is said of the message: back to its place, no attempt counted, no retry delay. What leaving a consumer
-    /// does with all it holds.
-    Release,
-}
-
-impl Outcome {
-    pub(crate) fn kind(self) -> Verdict {
-        match self {
-            Outcome::Ack => Verdict::Settle,
-            Outcome::Nack { requeue: true }
-            | Outcome::Reject { requeue: true }
-            | Outcome::Failed => Verdict::Fail,
-            Outcome::Release => Verdict::Release,
-            Outcome::Nack { requeue: false } | Outcome::Reject { requeue: false } => {
-                Verdict::Reject
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Settle,
-    Fail,
-    Reject,
-    Release,
-}
-
-/// One hand-out of a message to a consumer.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// Names it to its consumer; counts from 1.
-    pub tag: u64,
-    /// The message.
-    pub message: Message,
-    /// It may have been handed out before.
-    pub redelivered: bool,
-    /// Earlier attempts that ended without an ack.
-    pub delivery_count: u32,
-    /// Its position in the queue (in its priority level).
-    pub position: u64,
-    /// Its level in a priority queue, else 0.
-    pub priority: u8,
-}
 
 /// A consumer of one queue.
 pub struct Consumer {
@@ -293,7 +233,7 @@ impl Consumer {
                 tag
             };
             if tag != 0 && (tag >= next || ledger.entries.is_empty() || tag < ledger.base) {
-                return Err(Error::UnknownDelivery { tag });
+                return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
             }
             let settled = ledger.remove_up_to(last);
             let live = ledger.live;
@@ -303,13 +243,22 @@ impl Consumer {
             return ticket;
         }
         let Some(unacked) = ledger.remove(tag) else {
-            return Err(Error::UnknownDelivery { tag });
+            return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
         };
         let live = ledger.live;
         drop(ledger);
         let ticket = self.decide(std::iter::once(unacked), outcome);
         self.after_settle(live);
         ticket
+    }
+
+    /// A delivery that is not here. Not an error when its queue was deleted, and the delivery with it: whoever held it
+    /// could not know, and RabbitMQ does not mind either.
+    fn unknown(&self, ledger: &Ledger, tag: u64) -> Result<(), Error> {
+        if self.queue.is_deleted() && (1..ledger.next_tag()).contains(&tag) {
+            return Ok(());
+        }
+        Err(Error::UnknownDelivery { tag })
     }
 
     /// Settles many deliveries alike, with one journal record for acks.
@@ -322,6 +271,7 @@ impl Consumer {
         for &tag in tags {
             match ledger.remove(tag) {
                 Some(unacked) => removed.push((tag, unacked)),
+                None if self.unknown(&ledger, tag).is_ok() => {}
                 None => {
                     for (tag, unacked) in removed {
                         ledger.put_back(tag, unacked);
@@ -360,6 +310,13 @@ impl Consumer {
                 self.queue.wake(returned);
                 Ok(Ticket::NONE)
             }
+            Verdict::Lose => {
+                let mut ticket = Ticket::NONE;
+                for u in unacked {
+                    ticket = ticket.max(self.queue.lose(u.token, u.body_bytes)?);
+                }
+                Ok(ticket)
+            }
             Verdict::Reject => {
                 let mut ticket = Ticket::NONE;
                 for u in unacked {
@@ -376,7 +333,7 @@ impl Consumer {
         if multiple {
             let next = ledger.next_tag();
             if tag != 0 && (tag >= next || tag < ledger.base) {
-                return Err(Error::UnknownDelivery { tag });
+                return self.unknown(&ledger, tag).map(|()| Vec::new());
             }
             return Ok(ledger.remove_up_to(if tag == 0 {
                 next.saturating_sub(1)
@@ -386,7 +343,7 @@ impl Consumer {
         }
         match ledger.remove(tag) {
             Some(unacked) => Ok(vec![(tag, unacked)]),
-            None => Err(Error::UnknownDelivery { tag }),
+            None => self.unknown(&ledger, tag).map(|()| Vec::new()),
         }
     }
 
@@ -394,7 +351,7 @@ impl Consumer {
     /// place as everything else it held did.
     pub(crate) fn put_back(&self, deliveries: Vec<(u64, Unacked)>) {
         let mut ledger = self.ledger.lock();
-        if self.is_cancelled() {
+        if ledger.ended {
             drop(ledger);
             let returned = deliveries.len();
             for (_, unacked) in deliveries {
@@ -429,6 +386,7 @@ impl Consumer {
         let next = ledger.next_tag();
         (multiple && (tag == 0 || (tag >= ledger.base && tag < next)))
             || ledger.get_mut(tag).is_some()
+            || (!(multiple && tag == 0) && self.unknown(&ledger, tag).is_ok())
     }
 
     /// Makes a lease longer: it ends `by` from now.
@@ -446,9 +404,12 @@ impl Consumer {
             return Err(Error::UnknownDelivery { tag });
         };
         if unacked.lease_until_ns == 0 {
-            return Err(Error::PreconditionFailed(format!(
-                "queue '{}' was declared without a lease, so there is none to extend: declare it with lease=...",
-                self.queue.name()
+            return Err(Error::PreconditionFailed(Refusal::advised(
+                format!(
+                    "queue '{}' was declared without a lease, so there is none to extend",
+                    self.queue.name()
+                ),
+                ": declare it with lease=...",
             )));
         }
         let until = self.queue.core.clock.now_ns() + by.as_nanos() as u64;
@@ -480,44 +441,6 @@ impl Consumer {
         let _ = self.queue.fail(unacked.token, unacked.body_bytes);
         self.after_settle(live);
     }
-
-    /// Ends the consumer; what it held returns to its place, with no verdict. Idempotent.
-    pub fn cancel(&self) {
-        let first = !self.cancelled.swap(true, Ordering::Relaxed);
-        // Under the lock, so that a `take` that was under way is either seen here or sees the flag.
-        let held = self.ledger.lock().remove_up_to(u64::MAX - 1);
-        self.unacked.store(0, Ordering::Relaxed);
-        let n = held.len();
-        for (_, unacked) in held {
-            self.queue.give_back(unacked.token, unacked.body_bytes);
-        }
-        if !first {
-            return;
-        }
-        self.queue.waiters.unregister(self);
-        self.queue.core.forget_consumer(self.id);
-        let left = self.queue.consumers.remove(self);
-        self.queue.touch();
-        self.queue.ready.trim();
-        // For what it gave back, for a notice that was spent on it, and for whoever may take now that it is gone.
-        if self.queue.ready.has_ready() {
-            self.queue.wake(n.max(1));
-        }
-        self.notify();
-        if left == Some(0)
-            && self.queue.options().auto_delete
-            && !self.queue.is_deleted()
-            && let Ok(vhost) = self.queue.vhost()
-        {
-            let _ = vhost.delete_queue(self.queue.name(), true, false);
-        }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.cancel();
-    }
 }
 
 impl std::fmt::Debug for Consumer {
@@ -526,61 +449,6 @@ impl std::fmt::Debug for Consumer {
             .field("tag", &self.options.tag)
             .field("queue", &self.queue.name())
             .finish_non_exhaustive()
-    }
-}
-
-impl Queue {
-    /// Registers a consumer. `notify` is called as `Consumer::arm` says.
-    ///
-    /// # Errors
-    /// [`Error::AccessRefused`] when it or another consumer is exclusive, [`Error::ResourceLocked`] when the queue is
-    /// exclusive to somebody else, [`Error::UnknownQueue`] when it was deleted, [`Error::InvalidArgument`].
-    pub fn consume(
-        self: &Arc<Self>,
-        mut options: ConsumerOptions,
-        notify: Option<(Arc<dyn Notify>, u64)>,
-    ) -> Result<Arc<Consumer>, Error> {
-        self.check_usable()?;
-        check_name("consumer tag", &options.tag)?;
-        if let Some(owner) = self.options().exclusive
-            && owner != options.owner
-        {
-            return Err(Error::ResourceLocked(format!(
-                "cannot obtain exclusive access to locked queue '{}': it belongs to another connection; use a queue of your own",
-                self.name()
-            )));
-        }
-        if options.exclusive && self.options().single_active_consumer {
-            return Err(Error::AccessRefused(format!(
-                "queue '{}' has a single active consumer, which an exclusive consumer would contradict: leave exclusive out",
-                self.name()
-            )));
-        }
-        if options.tag.is_empty() {
-            options.tag = self.core.generated_name("amq.ctag-");
-        }
-        let hidden = options.hidden;
-        let consumer = Arc::new(Consumer {
-            id: self.core.new_consumer_id(),
-            queue: self.clone(),
-            prefetch: AtomicU32::new(options.prefetch),
-            ledger: Mutex::new(Ledger::new()),
-            unacked: AtomicUsize::new(0),
-            wants_room: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
-            notify,
-            options,
-        });
-        if !hidden && !self.consumers.add(&consumer) {
-            consumer.cancelled.store(true, Ordering::Relaxed); // nothing to undo when it is dropped
-            return Err(Error::AccessRefused(format!(
-                "queue '{}' in exclusive use: another consumer has it, or an exclusive consumer asked for a queue that others consume; cancel the others, or consume without exclusive",
-                self.name()
-            )));
-        }
-        self.touch();
-        self.core.register_consumer(&consumer);
-        Ok(consumer)
     }
 }
 

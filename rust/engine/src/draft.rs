@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::exchange::Exchange;
-use crate::message::{Facts, Parts};
-use crate::options::{DURATION_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
+use crate::message::{Facts, Parts, check_content};
+use crate::options::DURATION_MAX;
 use crate::properties::PropertiesView;
 use crate::table::ValueView;
 
@@ -107,19 +107,7 @@ impl<'a> Draft<'a> {
         message: &NewMessage<'a>,
         now: u64,
     ) -> Result<Draft<'a>, Error> {
-        if message.routing_key.len() > NAME_BYTES_MAX {
-            return Err(Error::InvalidArgument(format!(
-                "routing key of {} bytes: the limit is {NAME_BYTES_MAX}",
-                message.routing_key.len()
-            )));
-        }
-        let bytes = message.body.len() + message.properties.len();
-        if bytes > MESSAGE_BYTES_MAX {
-            return Err(Error::MessageTooLarge {
-                bytes: bytes as u64,
-                bytes_max: MESSAGE_BYTES_MAX as u64,
-            });
-        }
+        check_content(message.routing_key, message.properties, message.body)?;
         let mut facts = Facts {
             published_ns: now,
             expires_ns: 0,
@@ -129,15 +117,7 @@ impl<'a> Draft<'a> {
         let mut priority = 0;
         let mut delay_ns = 0;
         if !message.properties.is_empty() {
-            if message.properties.len() > PROPERTIES_BYTES_MAX {
-                return Err(Error::InvalidArgument(format!(
-                    "properties and headers of {} bytes: the limit is {PROPERTIES_BYTES_MAX}; put large data into the body",
-                    message.properties.len()
-                )));
-            }
             let view = PropertiesView::new(message.properties);
-            view.validate()
-                .map_err(|e| Error::InvalidArgument(e.to_string()))?;
             priority = view.priority().unwrap_or(0);
             if let Some(mode) = view.delivery_mode() {
                 facts.persistent = mode == 2;

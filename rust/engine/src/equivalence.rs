@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::options::{ExchangeOptions, Overflow, QueueOptions};
 use crate::retry::RetryPolicy;
 
@@ -15,8 +15,11 @@ fn inequivalent(
     received: &str,
     current: &str,
 ) -> Error {
-    Error::PreconditionFailed(format!(
-        "inequivalent arg '{arg}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}; declare it as it is, or delete it first"
+    Error::PreconditionFailed(Refusal::advised(
+        format!(
+            "inequivalent arg '{arg}' for {kind} '{name}' in vhost '{vhost}': received {received} but current is {current}"
+        ),
+        "; declare it as it is, or delete it first",
     ))
 }
 
@@ -94,15 +97,20 @@ pub(crate) fn exchange(
     received: &ExchangeOptions,
     current: &ExchangeOptions,
 ) -> Result<(), Error> {
-    if received.kind != current.kind {
-        return Err(inequivalent(
-            "type",
-            "exchange",
-            name,
-            vhost,
-            &format!("'{}'", received.kind.as_str()),
-            &format!("'{}'", current.kind.as_str()),
-        ));
+    for (arg, received, current) in [
+        ("type", received.type_name(), current.type_name()),
+        (
+            "x-delayed-type",
+            received.kind.as_str(),
+            current.kind.as_str(),
+        ),
+    ] {
+        if received != current {
+            let (received, current) = (format!("'{received}'"), format!("'{current}'"));
+            return Err(inequivalent(
+                arg, "exchange", name, vhost, &received, &current,
+            ));
+        }
     }
     compare!("exchange", name, vhost, received, current,
         durable => "durable", auto_delete => "auto_delete", internal => "internal",

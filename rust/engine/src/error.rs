@@ -2,6 +2,37 @@
 
 use std::fmt;
 
+/// The words of a refusal: what a protocol tells its peer, and advice for whoever reads it in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    text: String,
+    /// With what parts it from the text; may be empty.
+    advice: String,
+}
+
+impl Refusal {
+    /// `advice` is shown behind `text`, and begins with its own punctuation.
+    pub fn advised(text: impl Into<String>, advice: impl Into<String>) -> Refusal {
+        Refusal {
+            text: text.into(),
+            advice: advice.into(),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Refusal {
+    fn from(text: T) -> Refusal {
+        Refusal::advised(text, "")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        f.write_str(&self.advice)
+    }
+}
+
 /// Why the engine refused a call. A refused call has changed nothing, unless its documentation says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -31,7 +62,7 @@ pub enum Error {
         tag: u64,
     },
     /// The thing exists with other properties, or is in use or not empty.
-    PreconditionFailed(String),
+    PreconditionFailed(Refusal),
     /// An argument that can never be right.
     InvalidArgument(String),
     /// The message is larger than the broker takes.
@@ -56,9 +87,9 @@ pub enum Error {
     /// The call would have to wait: for the disk, or for consumers to free memory.
     Busy,
     /// The name is reserved, or the exchange is internal.
-    AccessRefused(String),
+    AccessRefused(Refusal),
     /// The queue belongs to somebody else.
-    ResourceLocked(String),
+    ResourceLocked(Refusal),
     /// The broker, or this object of it, is closed.
     Closed,
     /// A write or sync failed; nothing is confirmed any more.
@@ -91,10 +122,10 @@ impl fmt::Display for Error {
                 f,
                 "unknown delivery tag {tag}: it was settled already, its lease ran out, its consumer is gone, or it was never handed out here; settle each delivery once, on the consumer that took it"
             ),
-            Error::PreconditionFailed(text)
-            | Error::InvalidArgument(text)
-            | Error::AccessRefused(text)
-            | Error::ResourceLocked(text)
+            Error::PreconditionFailed(refusal)
+            | Error::AccessRefused(refusal)
+            | Error::ResourceLocked(refusal) => refusal.fmt(f),
+            Error::InvalidArgument(text)
             | Error::JournalCorrupt(text)
             | Error::DirectoryLocked(text)
             | Error::Io(text) => f.write_str(text),
@@ -126,3 +157,27 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// The text without advice, in RabbitMQ's words where it has some: what a protocol sends behind its reply code
+    /// (`NOT_FOUND - ` and the like are the protocol's to add).
+    pub fn wire_text(&self) -> String {
+        match self {
+            Error::UnknownExchange { name, virtual_host } => {
+                format!("no exchange '{name}' in vhost '{virtual_host}'")
+            }
+            Error::UnknownQueue { name, virtual_host } => {
+                format!("no queue '{name}' in vhost '{virtual_host}'")
+            }
+            Error::UnknownVirtualHost { name } => format!("vhost {name} not found"),
+            Error::UnknownDelivery { tag } => format!("unknown delivery tag {tag}"),
+            Error::PreconditionFailed(refusal)
+            | Error::AccessRefused(refusal)
+            | Error::ResourceLocked(refusal) => refusal.text.clone(),
+            Error::MessageTooLarge { bytes, bytes_max } => {
+                format!("message size {bytes} is larger than configured max size {bytes_max}")
+            }
+            other => other.to_string(),
+        }
+    }
+}

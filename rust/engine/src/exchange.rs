@@ -1,12 +1,12 @@
 //! Exchanges: where publishers hand messages in.
 
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::core::Core;
 use crate::draft::{Draft, NewMessage};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::options::ExchangeOptions;
 use crate::publish::Published;
 use crate::queue::Queue;
@@ -89,6 +89,8 @@ pub struct Exchange {
     generation: Arc<Generation>,
     pub(crate) bindings: Bindings<Destination>,
     cache: OnceLock<Box<RouteCache>>,
+    /// Set once, under the topology lock. Relaxed: who is late publishes to an exchange without bindings.
+    deleted: AtomicBool,
     /// Counts only: Relaxed.
     published: AtomicU64,
     unroutable: AtomicU64,
@@ -112,6 +114,7 @@ impl Exchange {
             core: core.clone(),
             vhost,
             cache: OnceLock::new(),
+            deleted: AtomicBool::new(false),
             published: AtomicU64::new(0),
             unroutable: AtomicU64::new(0),
         })
@@ -134,6 +137,15 @@ impl Exchange {
     /// As declared.
     pub fn options(&self) -> &ExchangeOptions {
         &self.options
+    }
+
+    /// Whether it was deleted: nobody finds it any more, and publishing to it is refused.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_default(&self) -> bool {
@@ -168,13 +180,36 @@ impl Exchange {
         if self.core.memory.is_over() {
             return Err(Error::Busy);
         }
+        self.check_target()
+    }
+
+    /// Whether it may be published to at all.
+    pub(crate) fn check_target(&self) -> Result<(), Error> {
+        if self.is_deleted() {
+            return Err(Error::UnknownExchange {
+                name: self.name.to_string(),
+                virtual_host: self.virtual_host_name(),
+            });
+        }
         if self.options.internal {
-            return Err(Error::AccessRefused(format!(
-                "exchange '{}' is internal and takes messages from other exchanges only: publish to one that is bound to it",
-                self.name
+            return Err(Error::AccessRefused(Refusal::advised(
+                format!(
+                    "cannot publish to internal exchange '{}' in vhost '{}'",
+                    self.name,
+                    self.virtual_host_name()
+                ),
+                ": it takes messages from other exchanges only; publish to one that it is bound to",
             )));
         }
         Ok(())
+    }
+
+    /// The name of its virtual host; empty when the broker is closed.
+    pub fn virtual_host_name(&self) -> String {
+        self.vhost
+            .upgrade()
+            .map(|v| v.name().to_string())
+            .unwrap_or_default()
     }
 
     /// Publishes one message: routes it and puts it into every queue found.
@@ -184,7 +219,7 @@ impl Exchange {
     /// # Errors
     /// Nothing was published: [`Error::Unroutable`] (mandatory only), [`Error::PublishRejected`], [`Error::Busy`],
     /// [`Error::DiskFull`], [`Error::MessageTooLarge`], [`Error::InvalidArgument`], [`Error::JournalFailed`],
-    /// [`Error::AccessRefused`] (internal exchange), [`Error::Closed`].
+    /// [`Error::AccessRefused`] (internal exchange), [`Error::UnknownExchange`] (it was deleted), [`Error::Closed`].
     pub fn publish(&self, message: &NewMessage<'_>) -> Result<Published, Error> {
         self.check_publish()?;
         let draft = Draft::new(self, message, self.core.clock.now_ns())?;

@@ -17,6 +17,8 @@ pub(crate) struct Ledger {
     pub(crate) base: u64,
     pub(crate) entries: VecDeque<Option<Unacked>>,
     pub(crate) live: usize,
+    /// The consumer holds nothing any more, and what comes back to it goes on to the queue.
+    pub(crate) ended: bool,
     pub(crate) buffer: TakeBuffer,
 }
 
@@ -26,6 +28,7 @@ impl Ledger {
             base: 1,
             entries: VecDeque::new(),
             live: 0,
+            ended: false,
             buffer: TakeBuffer::default(),
         }
     }

@@ -19,6 +19,7 @@ use triomphe::{Arc, HeaderSlice, HeaderWithLength, ThinArc, UniqueArc};
 use wherry_journal::{Address, Journal, View};
 
 use crate::error::Error;
+use crate::options::{MESSAGE_BYTES_MAX, PROPERTIES_BYTES_MAX, check_name};
 use crate::properties::PropertiesView;
 
 /// What is known of a message without looking into its content.
@@ -75,6 +76,34 @@ pub(crate) struct Parts<'a> {
     pub(crate) routing_key: &'a str,
     pub(crate) properties: &'a [u8],
     pub(crate) body: &'a [u8],
+}
+
+/// Whether a message may be so long, and its properties are what they must be.
+pub(crate) fn check_content(
+    routing_key: &str,
+    properties: &[u8],
+    body: &[u8],
+) -> Result<(), Error> {
+    check_name("routing key", routing_key)?;
+    let bytes = body.len() + properties.len();
+    if bytes > MESSAGE_BYTES_MAX {
+        return Err(Error::MessageTooLarge {
+            bytes: bytes as u64,
+            bytes_max: MESSAGE_BYTES_MAX as u64,
+        });
+    }
+    if properties.is_empty() {
+        return Ok(());
+    }
+    if properties.len() > PROPERTIES_BYTES_MAX {
+        return Err(Error::InvalidArgument(format!(
+            "properties and headers of {} bytes: the limit is {PROPERTIES_BYTES_MAX}; put large data into the body",
+            properties.len()
+        )));
+    }
+    PropertiesView::new(properties)
+        .validate()
+        .map_err(|e| Error::InvalidArgument(e.to_string()))
 }
 
 impl Parts<'_> {
@@ -151,6 +180,28 @@ impl Message {
         // SAFETY: every byte was written just above.
         let shared = unsafe { unique.assume_init_slice_with_header() }.shareable();
         Message(Inner::Heap(Arc::into_thin(shared)))
+    }
+
+    /// A message that comes from no queue: a reply that goes straight to whoever waits for it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for names of more than 255 bytes and for malformed or too large properties,
+    /// [`Error::MessageTooLarge`].
+    pub fn from_parts(
+        exchange: &str,
+        routing_key: &str,
+        properties: &[u8],
+        body: &[u8],
+    ) -> Result<Message, Error> {
+        check_name("exchange name", exchange)?;
+        check_content(routing_key, properties, body)?;
+        let parts = Parts {
+            exchange,
+            routing_key,
+            properties,
+            body,
+        };
+        Ok(Message::new(&parts, Facts::default(), 0))
     }
 
     /// A message whose content lies in the journal at `content..end` of `view`.

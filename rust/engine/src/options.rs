@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::retry::RetryPolicy;
 use crate::routing::ExchangeKind;
 use crate::table::{Table, Value};
@@ -70,6 +70,9 @@ impl std::str::FromStr for Overflow {
 pub struct ExchangeOptions {
     /// How it routes.
     pub kind: ExchangeKind,
+    /// The word it was declared with, if that is not its kind's own: `x-delayed-message`, which is an exchange of the
+    /// kind that its argument `x-delayed-type` names.
+    pub type_name: Option<String>,
     /// Survives a restart.
     pub durable: bool,
     /// Deleted when its last binding goes.
@@ -86,6 +89,7 @@ impl Default for ExchangeOptions {
     fn default() -> Self {
         ExchangeOptions {
             kind: ExchangeKind::Direct,
+            type_name: None,
             durable: true,
             auto_delete: false,
             internal: false,
@@ -237,9 +241,10 @@ impl QueueOptions {
         if let Some(key) = &self.dead_letter_routing_key {
             check_name("dead_letter_routing_key", key)?;
             if self.dead_letter_exchange.is_none() {
-                return Err(Error::PreconditionFailed(
-                    "invalid arg 'x-dead-letter-routing-key': a routing key without dead_letter_exchange has no exchange to go to; give both".into(),
-                ));
+                return Err(Error::PreconditionFailed(Refusal::advised(
+                    "invalid arg 'x-dead-letter-routing-key': a routing key without dead_letter_exchange has no exchange to go to",
+                    "; give both",
+                )));
             }
         }
         if let Some(retry) = &self.retry {
@@ -355,9 +360,17 @@ impl QueueOptions {
 }
 
 impl ExchangeOptions {
+    /// The type as a listing shows it.
+    pub fn type_name(&self) -> &str {
+        self.type_name.as_deref().unwrap_or(self.kind.as_str())
+    }
+
     pub(crate) fn to_table(&self) -> Table {
         let mut table = Table::default();
         table.insert("type", Value::Str(self.kind.as_str().into()));
+        if let Some(word) = &self.type_name {
+            table.insert("declared-type", Value::Str(word.clone().into_bytes()));
+        }
         table.insert("durable", Value::Bool(self.durable));
         table.insert("auto-delete", Value::Bool(self.auto_delete));
         table.insert("internal", Value::Bool(self.internal));
@@ -379,6 +392,7 @@ impl ExchangeOptions {
             kind: kind
                 .parse()
                 .map_err(|_| Error::InvalidArgument(format!("unknown exchange type '{kind}'")))?,
+            type_name: text("declared-type"),
             durable: flag("durable"),
             auto_delete: flag("auto-delete"),
             internal: flag("internal"),

@@ -10,11 +10,12 @@ use smallvec::SmallVec;
 use wherry_journal::Class;
 
 use crate::commit::{PublishRun, commit};
-use crate::consumer::{Consumer, Outcome, Verdict};
+use crate::consumer::Consumer;
 use crate::core::Core;
+use crate::delivery::{Outcome, Verdict};
 use crate::draft::{Delay, Draft, NewMessage};
 use crate::entries::{Place, Runs, push_run};
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::exchange::Exchange;
 use crate::ledger::Unacked;
 use crate::publish::{refusing, rejected, unroutable, with_route, without_bcc};
@@ -79,8 +80,9 @@ impl Transaction {
     fn check_room(&self) -> Result<(), Error> {
         self.core.check_open()?;
         if self.publishes.len() + self.settles.len() >= TRANSACTION_ACTIONS_MAX {
-            return Err(Error::PreconditionFailed(format!(
-                "transaction of more than {TRANSACTION_ACTIONS_MAX} actions: commit more often"
+            return Err(Error::PreconditionFailed(Refusal::advised(
+                format!("transaction of more than {TRANSACTION_ACTIONS_MAX} actions"),
+                ": commit more often",
             )));
         }
         Ok(())
@@ -96,12 +98,7 @@ impl Transaction {
         message: &NewMessage<'_>,
     ) -> Result<(), Error> {
         self.check_room()?;
-        if exchange.options().internal {
-            return Err(Error::AccessRefused(format!(
-                "exchange '{}' is internal and takes messages from other exchanges only: publish to one that is bound to it",
-                exchange.name()
-            )));
-        }
+        exchange.check_target()?;
         Draft::new(exchange, message, self.core.clock.now_ns())?;
         self.publishes.push(Publish {
             exchange: exchange.clone(),
@@ -237,6 +234,7 @@ impl Transaction {
                     Verdict::Fail => drop(queue.fail(unacked.token, unacked.body_bytes)),
                     Verdict::Release => queue.give_back(unacked.token, unacked.body_bytes),
                     Verdict::Reject => drop(queue.reject(unacked.token)),
+                    Verdict::Lose => drop(queue.lose(unacked.token, unacked.body_bytes)),
                 }
             }
             settle.consumer.settled_elsewhere();

@@ -3,9 +3,13 @@
 //! Changes are serialised by the broker's topology lock and appended to the journal before they are made in memory,
 //! so that a change the journal refuses is not made. Readers (publishing, routing) never take that lock.
 
+mod binding;
+mod expiry;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use wherry_journal::Class;
@@ -13,7 +17,7 @@ use wherry_journal::Class;
 use crate::core::{Core, Event};
 use crate::entries;
 use crate::equivalence;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::exchange::{Destination, Exchange};
 use crate::options::{ExchangeOptions, OwnerId, QueueOptions, check_name};
 use crate::queue::{Queue, new_ready};
@@ -76,6 +80,8 @@ pub struct VirtualHost {
     pub(crate) generation: Arc<Generation>,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: RwLock<QueuesByName>,
+    /// Set once, under the topology lock, which those who declare in it hold.
+    deleted: AtomicBool,
 }
 
 fn check_table(table: &Table) -> Result<(), Error> {
@@ -97,6 +103,7 @@ impl VirtualHost {
             generation: Arc::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
+            deleted: AtomicBool::new(false),
         });
         vhost.add_exchange(core.new_id(), "", ExchangeOptions::default());
         vhost
@@ -104,6 +111,26 @@ impl VirtualHost {
 
     pub(crate) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Whether it was deleted, with everything in it.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed) // a flag; what must not miss it holds the topology lock
+    }
+
+    /// Under the topology lock.
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Relaxed);
+    }
+
+    /// Under the topology lock.
+    fn check_usable(&self) -> Result<(), Error> {
+        if self.is_deleted() {
+            return Err(Error::UnknownVirtualHost {
+                name: self.name.to_string(),
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn add_exchange(
@@ -199,10 +226,11 @@ impl VirtualHost {
         }
     }
 
-    fn refuse_reserved(name: &str) -> Result<(), Error> {
+    fn refuse_reserved(kind: &str, name: &str) -> Result<(), Error> {
         if name.starts_with("amq.") {
-            return Err(Error::AccessRefused(format!(
-                "name '{name}' contains reserved prefix 'amq.*': choose another name"
+            return Err(Error::AccessRefused(Refusal::advised(
+                format!("{kind} name '{name}' contains reserved prefix 'amq.*'"),
+                ": choose another name",
             )));
         }
         Ok(())
@@ -225,18 +253,20 @@ impl VirtualHost {
             check_name("alternate exchange name", alternate)?;
         }
         let _topology = self.core.topology.lock();
+        self.check_usable()?;
         if let Ok(exchange) = self.exchange(name) {
             if name.is_empty() {
-                return Err(Error::AccessRefused(
-                    "operation not permitted on the default exchange: it exists in every virtual host, just publish to it".into(),
-                ));
+                return Err(Error::AccessRefused(Refusal::advised(
+                    "operation not permitted on the default exchange",
+                    ": it exists in every virtual host, just publish to it",
+                )));
             }
             let current = exchange.options();
             equivalence::exchange(name, &self.name, &options, current)?;
             let ticket = self.so_far(current.durable);
             return Ok((exchange, ticket));
         }
-        Self::refuse_reserved(name)?;
+        Self::refuse_reserved("exchange", name)?;
         let id = self.core.new_id();
         let payload = topology::declared(id, self.id, name, &options.to_table())
             .map_err(Error::InvalidArgument)?;
@@ -259,6 +289,7 @@ impl VirtualHost {
         options.validate()?;
         check_table(&options.arguments)?;
         let _topology = self.core.topology.lock();
+        self.check_usable()?;
         self.declare_queue_locked(name, options)
     }
 
@@ -270,10 +301,7 @@ impl VirtualHost {
         if let Ok(queue) = self.queue(name) {
             let current = queue.options();
             if current.exclusive.is_some() && current.exclusive != options.exclusive {
-                return Err(Error::ResourceLocked(format!(
-                    "cannot obtain exclusive access to locked queue '{name}' in vhost '{}': it belongs to another connection; use a queue of your own",
-                    self.name
-                )));
+                return Err(queue.locked());
             }
             equivalence::queue(name, &self.name, &options, current)?;
             queue.touch();
@@ -285,7 +313,7 @@ impl VirtualHost {
             generated = self.core.generated_name("amq.gen-");
             &generated
         } else {
-            Self::refuse_reserved(name)?;
+            Self::refuse_reserved("queue", name)?;
             name
         };
         if let Some(dead) = options
@@ -327,14 +355,20 @@ impl VirtualHost {
         let _topology = self.core.topology.lock();
         let exchange = self.exchange(name)?;
         if name.is_empty() || name.starts_with("amq.") {
-            return Err(Error::AccessRefused(format!(
-                "exchange '{name}' is predeclared and cannot be deleted: leave it unused"
+            let text = if name.is_empty() {
+                "operation not permitted on the default exchange".to_string()
+            } else {
+                format!("exchange name '{name}' contains reserved prefix 'amq.*'")
+            };
+            return Err(Error::AccessRefused(Refusal::advised(
+                text,
+                ": it is predeclared and cannot be deleted; leave it unused",
             )));
         }
         if if_unused && !exchange.bindings.is_empty() {
-            return Err(Error::PreconditionFailed(format!(
-                "exchange '{name}' in vhost '{}' in use: unbind what is bound to it first, or delete without if_unused",
-                self.name
+            return Err(Error::PreconditionFailed(Refusal::advised(
+                format!("exchange '{name}' in vhost '{}' in use", self.name),
+                ": unbind what is bound to it first, or delete without if_unused",
             )));
         }
         self.delete_exchange_locked(&exchange)
@@ -347,6 +381,7 @@ impl VirtualHost {
             entries::DELETE_EXCHANGE,
             &payload,
         )?;
+        exchange.mark_deleted();
         self.exchanges.write().remove(exchange.name());
         for (_, _, destination) in exchange.bindings.list() {
             exchange.bindings.unbind_destination(&destination);
@@ -388,15 +423,15 @@ impl VirtualHost {
         let topology = self.core.topology.lock();
         let queue = self.queue(name)?;
         if if_unused && queue.consumers.count() > 0 {
-            return Err(Error::PreconditionFailed(format!(
-                "queue '{name}' in vhost '{}' in use: cancel its consumers first, or delete without if_unused",
-                self.name
+            return Err(Error::PreconditionFailed(Refusal::advised(
+                format!("queue '{name}' in vhost '{}' in use", self.name),
+                ": cancel its consumers first, or delete without if_unused",
             )));
         }
         if if_empty && queue.ready.len() > 0 {
-            return Err(Error::PreconditionFailed(format!(
-                "queue '{name}' in vhost '{}' not empty: purge it first, or delete without if_empty",
-                self.name
+            return Err(Error::PreconditionFailed(Refusal::advised(
+                format!("queue '{name}' in vhost '{}' not empty", self.name),
+                ": purge it first, or delete without if_empty",
             )));
         }
         let payload = crate::topology::deleted(queue.id());
@@ -428,151 +463,11 @@ impl VirtualHost {
         }
     }
 
-    fn source(&self, name: &str) -> Result<Arc<Exchange>, Error> {
-        if name.is_empty() {
-            return Err(Error::AccessRefused(
-                "operation not permitted on the default exchange: every queue is bound to it by its own name already"
-                    .into(),
-            ));
-        }
-        self.exchange(name)
-    }
-
-    fn bind(
-        &self,
-        source: &str,
-        (destination, durable): (Destination, bool),
-        key: &str,
-        arguments: &Table,
-    ) -> Result<Ticket, Error> {
-        let source = self.source(source)?;
-        check_name("routing key", key)?;
-        check_table(arguments)?;
-        let durable = durable && source.options().durable;
-        let payload = topology::bound(source.id(), destination.id(), key, arguments)
-            .map_err(Error::InvalidArgument)?;
-        // In memory first, since only the table knows whether the pattern is right; nobody else can bind meanwhile.
-        let added = source
-            .bindings
-            .bind(key, arguments, destination.clone())
-            .map_err(|e| Error::InvalidArgument(e.to_string()))?;
-        if !added {
-            return Ok(self.so_far(durable));
-        }
-        match self.append(durable, entries::BIND, &payload) {
-            Ok(ticket) => {
-                self.generation.bump();
-                Ok(ticket)
-            }
-            Err(error) => {
-                source.bindings.unbind(key, arguments, &destination);
-                Err(error)
-            }
-        }
-    }
-
-    fn unbind(
-        &self,
-        source: &str,
-        (destination, durable): (Destination, bool),
-        key: &str,
-        arguments: &Table,
-    ) -> Result<Ticket, Error> {
-        let source = self.source(source)?;
-        let durable = durable && source.options().durable;
-        let payload = topology::bound(source.id(), destination.id(), key, arguments)
-            .map_err(Error::InvalidArgument)?;
-        let ticket = self.append(durable, entries::UNBIND, &payload)?;
-        if source.bindings.unbind(key, arguments, &destination) {
-            self.generation.bump();
-            if source.options().auto_delete && source.bindings.is_empty() {
-                self.delete_exchange_locked(&source)?;
-            }
-        }
-        Ok(ticket)
-    }
-
-    /// A queue as the end of a binding, and whether it lasts.
-    fn to_queue(&self, name: &str) -> Result<(Destination, bool), Error> {
-        let queue = self.queue(name)?;
-        let durable = queue.is_durable();
-        Ok((Destination::Queue(queue), durable))
-    }
-
-    /// An exchange as the end of a binding, and whether it lasts.
-    fn to_exchange(&self, name: &str) -> Result<(Destination, bool), Error> {
-        let exchange = self.source(name)?;
-        Ok((Destination::exchange(&exchange), exchange.options().durable))
-    }
-
-    /// Binds a queue to an exchange. Binding twice is binding once.
-    ///
-    /// # Errors
-    /// [`Error::UnknownExchange`], [`Error::UnknownQueue`], [`Error::InvalidArgument`] (pattern, arguments),
-    /// [`Error::AccessRefused`] for the default exchange, journal errors.
-    pub fn bind_queue(
-        &self,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Ticket, Error> {
-        self.core.check_open()?;
-        let _topology = self.core.topology.lock();
-        self.bind(exchange, self.to_queue(queue)?, key, &arguments)
-    }
-
-    /// Removes a binding; one that is not there is removed already.
-    ///
-    /// # Errors
-    /// As `bind_queue`.
-    pub fn unbind_queue(
-        &self,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Ticket, Error> {
-        self.core.check_open()?;
-        let _topology = self.core.topology.lock();
-        self.unbind(exchange, self.to_queue(queue)?, key, &arguments)
-    }
-
-    /// Binds an exchange to an exchange: what `source` routes by this key goes to `destination` as well.
-    ///
-    /// # Errors
-    /// As `bind_queue`.
-    pub fn bind_exchange(
-        &self,
-        destination: &str,
-        source: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Ticket, Error> {
-        self.core.check_open()?;
-        let _topology = self.core.topology.lock();
-        self.bind(source, self.to_exchange(destination)?, key, &arguments)
-    }
-
-    /// Removes a binding between exchanges.
-    ///
-    /// # Errors
-    /// As `bind_queue`.
-    pub fn unbind_exchange(
-        &self,
-        destination: &str,
-        source: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Ticket, Error> {
-        self.core.check_open()?;
-        let _topology = self.core.topology.lock();
-        self.unbind(source, self.to_exchange(destination)?, key, &arguments)
-    }
-
     /// The broker closes: nobody may find anything here any more.
     pub(crate) fn clear(&self) {
-        self.exchanges.write().clear();
+        for (_, exchange) in self.exchanges.write().drain() {
+            exchange.mark_deleted();
+        }
         self.queues.write().table.clear();
         self.generation.bump();
     }
@@ -583,32 +478,5 @@ impl std::fmt::Debug for VirtualHost {
         f.debug_struct("VirtualHost")
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-impl Queue {
-    /// The timer's call: deletes the queue if nobody used it for the time asked for.
-    pub(crate) fn expire_unused(&self, now_ns: u64) {
-        let Some(time) = self.options().expires else {
-            return;
-        };
-        let time_ns = time.as_nanos() as u64;
-        let next = if self.consumers.count() > 0 {
-            now_ns + time_ns
-        } else {
-            self.last_used_ns() + time_ns
-        };
-        if next > now_ns {
-            self.core
-                .timer
-                .schedule(next, Event::QueueExpiry { queue: self.id() });
-        } else if let Ok(vhost) = self.vhost()
-            && vhost.delete_queue(self.name(), true, false).is_err()
-            && !self.is_deleted()
-        {
-            self.core
-                .timer
-                .schedule(now_ns + time_ns, Event::QueueExpiry { queue: self.id() });
-        }
     }
 }

@@ -92,6 +92,7 @@ impl VirtualHost {
             internal,
             alternate_exchange,
             arguments: arguments_of(arguments)?,
+            ..ExchangeOptions::default()
         };
         Ok(self.host.declare_exchange(name, options)?.1.0)
     }

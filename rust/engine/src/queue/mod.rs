@@ -20,7 +20,7 @@ use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
 use crate::draft::Draft;
 use crate::error::Error;
 use crate::message::{Facts, Message, Parts};
-use crate::options::QueueOptions;
+use crate::options::{OwnerId, QueueOptions};
 use crate::properties::PropertiesView;
 use crate::table::ValueView;
 use crate::vhost::VirtualHost;
@@ -261,6 +261,38 @@ impl Queue {
             });
         }
         Ok(())
+    }
+
+    /// Whether `owner` may use it: an exclusive queue is its owner's alone, whatever is asked of it.
+    ///
+    /// # Errors
+    /// [`Error::ResourceLocked`].
+    pub fn check_owner(&self, owner: OwnerId) -> Result<(), Error> {
+        match self.options.exclusive {
+            Some(mine) if mine != owner => Err(self.locked()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn locked(&self) -> Error {
+        Error::ResourceLocked(
+            format!(
+                "cannot obtain exclusive access to locked queue '{}' in vhost '{}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.",
+                self.name,
+                self.virtual_host_name()
+            )
+            .into(),
+        )
+    }
+
+    /// Ready messages, those behind others of their group included. Cheap; a snapshot while others work on the queue.
+    pub fn message_count(&self) -> u64 {
+        self.ready.len()
+    }
+
+    /// Consumers, those of `get` not counted.
+    pub fn consumer_count(&self) -> usize {
+        self.consumers.count()
     }
 
     pub(crate) fn touch(&self) {

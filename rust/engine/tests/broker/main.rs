@@ -4,6 +4,7 @@ mod consumers;
 mod delivery;
 mod limits;
 mod routing;
+mod sessions;
 mod time;
 mod transactions;
 mod world;

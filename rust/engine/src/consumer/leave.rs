@@ -1,0 +1,76 @@
+//! How a consumer leaves its queue, and what becomes of what it holds.
+
+use std::sync::atomic::Ordering;
+
+use super::Consumer;
+use crate::delivery::Outcome;
+
+impl Consumer {
+    /// Ends the consumer; what it held returns to its place, with no verdict. Idempotent.
+    pub fn cancel(&self) {
+        self.leave(Outcome::Release);
+    }
+
+    /// Ends the consumer because its connection or channel went away: what it held ends as [`Outcome::Lost`].
+    /// Idempotent.
+    pub fn cancel_lost(&self) {
+        self.leave(Outcome::Lost);
+    }
+
+    /// Takes nothing more and no longer counts in its queue. What it holds stays with it and can be settled, until
+    /// `cancel`, `cancel_lost` or its drop ends that as well. Idempotent.
+    ///
+    /// A queue with auto-delete goes with its last consumer, whatever that one holds: settling it is then no error
+    /// and has no effect.
+    pub fn cancel_keeping(&self) {
+        if !self.cancelled.swap(true, Ordering::Relaxed) {
+            // A `take` that was under way is over once the lock was had; later ones see the flag.
+            drop(self.ledger.lock());
+            self.step_down(0);
+        }
+    }
+
+    fn leave(&self, outcome: Outcome) {
+        let first = !self.cancelled.swap(true, Ordering::Relaxed);
+        // Under the lock, so that a `take` that was under way is either seen here or sees the flag.
+        let held = {
+            let mut ledger = self.ledger.lock();
+            ledger.ended = true;
+            ledger.remove_up_to(u64::MAX - 1)
+        };
+        self.unacked.store(0, Ordering::Relaxed);
+        let n = held.len();
+        // What comes back wakes others below; a failure of the journal is seen by the publishers.
+        let _ = self.decide(held.into_iter().map(|(_, unacked)| unacked), outcome);
+        self.queue.core.forget_consumer(self.id);
+        if first {
+            self.step_down(n);
+        }
+    }
+
+    /// Its place in the queue's list goes to others, and `returned` messages with it.
+    fn step_down(&self, returned: usize) {
+        self.queue.waiters.unregister(self);
+        let left = self.queue.consumers.remove(self);
+        self.queue.touch();
+        self.queue.ready.trim();
+        // For what it gave back, for a notice that was spent on it, and for whoever may take now that it is gone.
+        if self.queue.ready.has_ready() {
+            self.queue.wake(returned.max(1));
+        }
+        self.notify();
+        if left == Some(0)
+            && self.queue.options().auto_delete
+            && !self.queue.is_deleted()
+            && let Ok(vhost) = self.queue.vhost()
+        {
+            let _ = vhost.delete_queue(self.queue.name(), true, false);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}

@@ -1,0 +1,69 @@
+//! How a consumer comes to a queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Consumer;
+use crate::core::Notify;
+use crate::error::{Error, Refusal};
+use crate::ledger::Ledger;
+use crate::options::{ConsumerOptions, check_name};
+use crate::queue::Queue;
+
+impl Queue {
+    /// Registers a consumer. `notify` is called as `Consumer::arm` says.
+    ///
+    /// # Errors
+    /// [`Error::AccessRefused`] when it or another consumer is exclusive, [`Error::ResourceLocked`] when the queue is
+    /// exclusive to somebody else, [`Error::UnknownQueue`] when it was deleted, [`Error::InvalidArgument`].
+    pub fn consume(
+        self: &Arc<Self>,
+        mut options: ConsumerOptions,
+        notify: Option<(Arc<dyn Notify>, u64)>,
+    ) -> Result<Arc<Consumer>, Error> {
+        self.check_usable()?;
+        check_name("consumer tag", &options.tag)?;
+        self.check_owner(options.owner)?;
+        if options.exclusive && self.options().single_active_consumer {
+            return Err(Error::AccessRefused(Refusal::advised(
+                format!(
+                    "queue '{}' in vhost '{}' in exclusive use",
+                    self.name(),
+                    self.virtual_host_name()
+                ),
+                ": it has a single active consumer, which an exclusive consumer would contradict; leave exclusive out",
+            )));
+        }
+        if options.tag.is_empty() {
+            options.tag = self.core.generated_name("amq.ctag-");
+        }
+        let hidden = options.hidden;
+        let consumer = Arc::new(Consumer {
+            id: self.core.new_consumer_id(),
+            queue: self.clone(),
+            prefetch: AtomicU32::new(options.prefetch),
+            ledger: Mutex::new(Ledger::new()),
+            unacked: AtomicUsize::new(0),
+            wants_room: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            notify,
+            options,
+        });
+        if !hidden && !self.consumers.add(&consumer) {
+            consumer.cancelled.store(true, Ordering::Relaxed); // nothing to undo when it is dropped
+            return Err(Error::AccessRefused(Refusal::advised(
+                format!(
+                    "queue '{}' in vhost '{}' in exclusive use",
+                    self.name(),
+                    self.virtual_host_name()
+                ),
+                ": another consumer has it, or an exclusive consumer asked for a queue that others consume; cancel the others, or consume without exclusive",
+            )));
+        }
+        self.touch();
+        self.core.register_consumer(&consumer);
+        Ok(consumer)
+    }
+}
