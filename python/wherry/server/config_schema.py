@@ -179,6 +179,13 @@ class Tls:
     minimum: Annotated[
         Literal["1.2", "1.3"], Meta(description="The oldest version of TLS that is spoken.")
     ] = "1.2"
+    login_from: Annotated[
+        Literal["common_name", "distinguished_name", "dns", "email"],
+        Meta(
+            description="Which part of a client's certificate is the user's name, with the"
+            " mechanism `EXTERNAL`; `dns` and `email` are the first alternative name of that kind.",
+        ),
+    ] = "common_name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,216 @@
+"""The user file: read and replaced as a whole, by one process at a time.
+
+`users.json` in the data directory, for its owner only. It is replaced by rename, so that a reader
+sees the old or the new one, and both names are on stable storage when `replace` returns. Whoever
+changes it holds a lock on `users.lock` from reading to replacing: `wherry users` beside a running
+server loses nothing. A file that is a link, or that others may read, is refused: somebody else has
+had his hands on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wherry._errors import StorageError, WherryError
+
+__all__ = ["Record", "Signature", "UserFile", "UserFileError", "Users"]
+
+VERSION = 1
+
+# A hundred thousand users; more is not this file.
+FILE_BYTES_MAX = 64 << 20
+
+Signature = tuple[int, int, int, int]
+
+
+class UserFileError(WherryError):
+    """The user file cannot be trusted or understood. Its text says what to do."""
+
+
+class PermissionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of `permissions`."""
+
+    vhost: str
+    configure: str
+    write: str
+    read: str
+
+
+class TopicRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of `topic_permissions`."""
+
+    vhost: str
+    exchange: str
+    write: str
+    read: str
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A user as in the file."""
+
+    name: str
+    hashing_algorithm: str
+    password_hash: str
+    tags: tuple[str, ...] = ()
+    permissions: tuple[PermissionRecord, ...] = ()
+    topic_permissions: tuple[TopicRecord, ...] = ()
+    max_connections: int | None = None
+    max_channels: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<user '{self.name}'>"
+
+
+class LimitsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A virtual host's limits as in the file."""
+
+    vhost: str
+    max_connections: int | None = None
+    max_queues: int | None = None
+
+
+class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    version: int = VERSION
+    users: tuple[Record, ...] = ()
+    vhost_limits: tuple[LimitsRecord, ...] = ()
+
+
+class UserFile:
+    """The file at one path. Its methods may be called from any thread and process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_path = path.with_name("users.lock")
+
+    def signature(self) -> Signature | None:
+        """Changes whenever the file was replaced or written to; None without a file."""
+        try:
+            status = os.lstat(self.path)
+        except FileNotFoundError:
+            return None
+        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+
+    def read(self) -> tuple[Users, Signature] | None:
+        """What is in it; None without a file.
+
+        Raises:
+            UserFileError: it is a link, others may read it, or it is damaged.
+            StorageError: the system refused.
+        """
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(self.path, flags)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if os.path.islink(self.path):
+                raise UserFileError(
+                    f"{self.path} is a symbolic link: put the file itself there"
+                ) from None
+            raise StorageError(error.errno, f"opening {self.path}: {error.strerror}") from None
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            self._trust(status)
+            data = file.read(FILE_BYTES_MAX + 1)
+        if len(data) > FILE_BYTES_MAX:
+            raise UserFileError(f"{self.path} is over {FILE_BYTES_MAX >> 20} MiB")
+        signature = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+        return self._decode(data), signature
+
+    def _trust(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise UserFileError(f"{self.path} is not a regular file")
+        if sys.platform == "win32":
+            return
+        if status.st_mode & 0o077:
+            mode = stat.filemode(status.st_mode)
+            raise UserFileError(
+                f"{self.path} is {mode}: others than its owner may use it. If nobody changed it,"
+                f" run chmod 600 {self.path}; passwords in it should count as known if others could"
+                " read it"
+            )
+        if status.st_uid not in (0, os.geteuid()):
+            raise UserFileError(
+                f"{self.path} belongs to another user (uid {status.st_uid}): run the command as"
+                " that user, or chown the file"
+            )
+
+    def _decode(self, data: bytes) -> Users:
+        # The messages must not repeat what is in the file.
+        try:
+            version = msgspec.json.decode(data, type=dict[str, Any]).get("version")
+            if version != VERSION:
+                raise UserFileError(
+                    f"{self.path} has version {version}, this release reads {VERSION}: use the"
+                    " release that wrote it, or a newer one"
+                )
+            users = msgspec.json.decode(data, type=Users)
+        except msgspec.MsgspecError as error:
+            raise UserFileError(
+                f"{self.path} is damaged ({error}): restore it from a backup, or move it away to"
+                " start with a new one"
+            ) from None
+        names = [user.name for user in users.users]
+        if len(set(names)) < len(names):
+            raise UserFileError(f"{self.path} is damaged (a user is in it twice)")
+        return users
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from changing the file. Waits for them."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(
+                self._lock_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600
+            )
+        except OSError as error:
+            raise StorageError(
+                error.errno, f"opening {self._lock_path}: {error.strerror}"
+            ) from None
+        with open(descriptor, "rb"):
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+
+    def replace(self, users: Users) -> Signature:
+        """Makes this the file's content, durably. Call it `locked` only.
+
+        Raises:
+            StorageError: the system refused; the old file is still there.
+        """
+        new = self.path.with_name("users.json.new")
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(users), indent=1))
+                file.flush()
+                os.fsync(descriptor)
+                status = os.fstat(descriptor)
+            os.replace(new, self.path)
+            if sys.platform != "win32":
+                directory = os.open(self.path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(directory)
+                finally:
+                    os.close(directory)
+        except OSError as error:
+            raise StorageError(error.errno, f"writing {self.path}: {error.strerror}") from None
+        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
