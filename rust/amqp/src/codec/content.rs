@@ -42,7 +42,8 @@ pub struct ContentHeader<'a> {
 pub enum ContentError {
     /// The payload ends before the properties.
     Truncated,
-    /// The weight, which was never given a use and must be 0.
+    /// The weight, which was never given a use and must be 0. RabbitMQ takes the frame for something else then and answers with 505
+    /// UNEXPECTED_FRAME.
     Weight(u16),
     /// The properties are not well-formed.
     Properties(PropertiesError),
@@ -52,7 +53,7 @@ impl fmt::Display for ContentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated => f.write_str("content header ends before its properties"),
-            Self::Weight(weight) => write!(f, "weight {weight} in a content header must be 0"),
+            Self::Weight(weight) => write!(f, "content header with weight {weight} instead of 0"),
             Self::Properties(error) => error.fmt(f),
         }
     }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`parse_frame`] runs once for each frame of every connection. It judges the kind when one byte is there and the size when seven are,
-//! so a peer that announces 4 GiB is refused before a byte of it is waited for, and the caller's buffer never has to grow past the
-//! negotiated size.
+//! so a peer that announces 4 GiB is refused before a byte of it is waited for, and the caller's buffer never has to grow past
+//! `frame_max + FRAME_OVERHEAD`.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub enum FrameKind {
     Header = 2,
     /// A piece of a body.
     Body = 3,
-    /// A sign of life. Its payload should be empty and its channel 0; that is for the session to judge.
+    /// A sign of life. Its payload must be empty and its channel 0; the session judges that, for its answers differ (501 and 505).
     Heartbeat = 8,
 }
 
@@ -49,43 +49,57 @@ pub struct Frame<'a> {
 }
 
 /// Why bytes are not a frame. After any of these the place of the next frame is unknown: the connection is closed with
-/// [`ReplyCode::FrameError`](crate::codec::ReplyCode::FrameError) and the text that `Display` gives.
+/// [`ReplyCode::FrameError`](crate::codec::ReplyCode::FrameError) and the text that `Display` gives. The texts are RabbitMQ's, except
+/// that it goes on to print the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// No frame begins with this octet.
     UnknownKind(u8),
     /// The frame is larger than was negotiated.
     TooLarge {
+        /// What it would carry.
+        kind: FrameKind,
         /// Its bytes, with the overhead.
         bytes: u64,
         /// What was negotiated.
         bytes_max: u32,
     },
-    /// This octet stands where [`FRAME_END`] should.
-    BadEnd(u8),
+    /// Another octet stands where [`FRAME_END`] should.
+    BadEnd {
+        /// What the frame would carry.
+        kind: FrameKind,
+        /// The octet.
+        end: u8,
+    },
 }
 
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownKind(kind) => write!(f, "unknown frame type {kind}"),
-            Self::TooLarge { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "frame of {bytes} bytes is larger than the negotiated {bytes_max}"
-                )
+        let kind = match *self {
+            Self::UnknownKind(octet) => octet,
+            Self::TooLarge { kind, .. } | Self::BadEnd { kind, .. } => kind as u8,
+        };
+        write!(f, "type {kind}, all octets = <<>>: ")?;
+        match *self {
+            Self::UnknownKind(_) => f.write_str("unknown_frame"),
+            Self::TooLarge {
+                bytes, bytes_max, ..
+            } => {
+                let payload = bytes.saturating_sub(FRAME_OVERHEAD as u64);
+                let payload_max = u64::from(bytes_max).saturating_sub(FRAME_OVERHEAD as u64);
+                write!(f, "{{frame_too_large,{payload},{payload_max}}}")
             }
-            Self::BadEnd(octet) => {
-                write!(f, "frame ends with octet {octet} instead of {FRAME_END}")
-            }
+            Self::BadEnd { end, .. } => write!(f, "{{invalid_frame_end_marker,{end}}}"),
         }
     }
 }
 
 impl std::error::Error for FrameError {}
 
-/// Reads the frame at the beginning of `bytes`, of at most `frame_max` bytes with the overhead (0: no limit, then the caller has to
-/// bound its buffer by other means). Returns the frame and the bytes it takes, or `None` if more bytes are needed.
+/// Reads the frame at the beginning of `bytes`. Returns the frame and the bytes it takes, or `None` if more bytes are needed.
+///
+/// The *payload* may have `frame_max` bytes (0: no limit, then the caller has to bound its buffer by other means). With the overhead
+/// that is 8 bytes more than was negotiated; RabbitMQ grants them too, for clients that forget to count the overhead.
 ///
 /// The answer does not depend on how the bytes were cut: a prefix of a good frame says `None`, a prefix of a bad one `None` or the error
 /// that the whole would give.
@@ -103,10 +117,10 @@ pub fn parse_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, us
         return Ok(None);
     };
     let size = u32::from_be_bytes([s3, s2, s1, s0]);
-    let frame_bytes = u64::from(size) + FRAME_OVERHEAD as u64;
-    if frame_max != 0 && frame_bytes > u64::from(frame_max) {
+    if frame_max != 0 && size > frame_max {
         return Err(FrameError::TooLarge {
-            bytes: frame_bytes,
+            kind,
+            bytes: u64::from(size) + FRAME_OVERHEAD as u64,
             bytes_max: frame_max,
         });
     }
@@ -114,7 +128,7 @@ pub fn parse_frame(bytes: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, us
         return Ok(None);
     };
     if end != FRAME_END {
-        return Err(FrameError::BadEnd(end));
+        return Err(FrameError::BadEnd { kind, end });
     }
     let channel = u16::from_be_bytes([c1, c0]);
     let frame = Frame {

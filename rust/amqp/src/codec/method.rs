@@ -8,14 +8,15 @@ use super::frame::{FRAME_END, FRAME_OVERHEAD, FrameKind, frame_head};
 use super::methods::Method;
 use super::wire::Reader;
 
-/// Why a payload is not a method.
+/// Why a payload is not a method. RabbitMQ answers all of these with 501 FRAME_ERROR, except that an unknown method ends its connection
+/// without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodError {
     /// The payload ends inside the ids or a field.
     Truncated,
     /// Bytes are left over behind the last field.
     TrailingBytes,
-    /// A short string is not UTF-8.
+    /// A short string is not UTF-8. RabbitMQ refuses these too, but for the exchange and routing key of basic.publish.
     NotUtf8,
     /// No method has these ids.
     Unknown {
@@ -33,7 +34,7 @@ impl fmt::Display for MethodError {
         match self {
             Self::Truncated => f.write_str("method frame ends inside a field"),
             Self::TrailingBytes => f.write_str("bytes left over behind the fields of a method"),
-            Self::NotUtf8 => f.write_str("short string is not UTF-8"),
+            Self::NotUtf8 => f.write_str("Malformed UTF-8 in shortstr"),
             Self::Unknown {
                 class_id,
                 method_id,
