@@ -1,0 +1,64 @@
+//! `exchange.declare`.
+
+use wherry_engine::table::TableView;
+use wherry_engine::{ExchangeKind, ExchangeOptions};
+
+use super::Reader;
+use crate::failure::Failure;
+
+/// The delayed message plugin's type: routes as the type in `x-delayed-type`. Delays work on every exchange here.
+const DELAYED: &str = "x-delayed-message";
+
+/// How an exchange is declared, from a client's arguments. `exchange` and `virtual_host` are for error texts.
+///
+/// # Errors
+/// [`FailureKind::PreconditionFailed`](crate::FailureKind::PreconditionFailed) in RabbitMQ's words for an unknown type
+/// and for an argument of wrong type.
+pub fn exchange_options(
+    virtual_host: &str,
+    exchange: &str,
+    kind: &str,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: TableView<'_>,
+) -> Result<ExchangeOptions, Failure> {
+    let reader = Reader {
+        arguments,
+        thing: "exchange",
+        name: exchange,
+        virtual_host,
+    };
+    let routing = if kind == DELAYED {
+        // The plugin's text.
+        let inner = reader.get("x-delayed-type").and_then(|v| v.as_str());
+        inner.and_then(|k| k.parse().ok()).ok_or_else(|| {
+            Failure::precondition_failed(
+                "Invalid argument, 'x-delayed-type' must be an existing exchange type",
+            )
+        })?
+    } else {
+        known_kind(kind)?
+    };
+    Ok(ExchangeOptions {
+        kind: routing,
+        durable,
+        auto_delete,
+        internal,
+        alternate_exchange: reader
+            .exchange_name("alternate-exchange")?
+            .map(str::to_owned),
+        arguments: reader.table()?,
+    })
+}
+
+fn known_kind(kind: &str) -> Result<ExchangeKind, Failure> {
+    kind.parse().map_err(|_| {
+        let word = if kind.is_empty() {
+            "invalid"
+        } else {
+            "unknown"
+        };
+        Failure::precondition_failed(format!("{word} exchange type '{kind}'"))
+    })
+}

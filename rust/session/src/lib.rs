@@ -1,0 +1,40 @@
+//! What a session of any protocol needs beside the engine: who may do what, what is refused in which words, how many
+//! of everything, delivery tags and confirms of a channel, replies without queues, and declarations from arguments.
+//!
+//! Nothing here knows frames, sockets, threads or the time. The words and rules are RabbitMQ's (3.10 was asked for each
+//! text), because clients and people read them; each file says where it differs.
+//!
+//! ```text
+//! failure     a refusal: what kind, in which words
+//! limits      every limit of the server, with its reason
+//! access      users, permissions, and the answers that a session keeps
+//! front       what all sessions of one server share
+//! handouts    delivery tags of a channel over its consumers
+//! confirms    publisher confirms of a channel
+//! replies     direct reply-to
+//! arguments   declarations and consumers from argument tables
+//! ```
+
+mod access;
+pub mod arguments;
+mod confirms;
+mod failure;
+mod faults;
+mod front;
+mod handouts;
+mod limits;
+mod pattern;
+mod replies;
+
+pub use access::{
+    ANSWERS_MAX, Access, AccessTable, AccessTableBuilder, Action, Resource, UserLimits,
+    VirtualHostLimits,
+};
+pub use confirms::{Confirm, Confirms, Verdict};
+pub use failure::{Failure, FailureKind};
+pub use faults::Faults;
+pub use front::{Admission, Alarms, ChannelAdmission, Counter, FrontCounters, FrontEnd, Identity};
+pub use handouts::{Handout, Handouts, Settled, SettledList, UnknownTag};
+pub use limits::Limits;
+pub use pattern::{PATTERN_BYTES_MAX, check_pattern};
+pub use replies::{REPLY_TO, Replies, ReplyInbox};
