@@ -78,6 +78,10 @@ impl Confirms {
         self.selected
     }
 
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it gives numbers, not items; the word is that of the specification"
+    )]
     /// The number of the next publish, which must get `published` or `refused` in its time.
     #[inline]
     pub fn next(&mut self) -> u64 {

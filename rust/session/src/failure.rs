@@ -1,8 +1,7 @@
 //! A refusal as a session reports it: what kind, and the text that the peer gets.
 //!
 //! Kinds are AMQP's reply codes by name; a session maps them to its protocol's numbers. Texts are RabbitMQ's, without the
-//! `NOT_FOUND - ` prefix, which the session adds. The engine's errors carry advice for people who call it from a program;
-//! that is cut here, since tools compare the texts.
+//! `NOT_FOUND - ` prefix, which the session adds. What the engine advises people who call it from a program is left out.
 
 use std::fmt;
 
@@ -111,30 +110,12 @@ fn kind_of(error: &Error) -> FailureKind {
     }
 }
 
-fn text_of(error: &Error) -> String {
-    match error {
-        Error::UnknownVirtualHost { name } => format!("vhost '{name}' not found"),
-        Error::UnknownDelivery { tag } => format!("unknown delivery tag {tag}"),
-        Error::MessageTooLarge { bytes, bytes_max } => {
-            format!("message size {bytes} is larger than configured max size {bytes_max}")
-        }
-        Error::Closed => "broker forced connection closure with reason 'shutdown'".into(),
-        other => without_advice(&other.to_string()).into(),
-    }
-}
-
-/// The engine writes what was refused, then a colon or semicolon and what to do about it.
-fn without_advice(text: &str) -> &str {
-    // An argument's text has its first colon before the fact: "invalid arg 'x' for queue 'q' in vhost '/': ...".
-    if text.starts_with("in") && text.contains(" arg '") {
-        return text;
-    }
-    let end = text.find(": ").into_iter().chain(text.find("; ")).min();
-    &text[..end.unwrap_or(text.len())]
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::new(kind_of(&error), text_of(&error))
+        let text = match &error {
+            Error::Closed => "broker forced connection closure with reason 'shutdown'".into(),
+            other => other.wire_text(),
+        };
+        Failure::new(kind_of(&error), text)
     }
 }

@@ -42,6 +42,7 @@ pub fn exchange_options(
     };
     Ok(ExchangeOptions {
         kind: routing,
+        type_name: (kind == DELAYED).then(|| kind.to_owned()),
         durable,
         auto_delete,
         internal,
