@@ -3,8 +3,10 @@
 //! A consumer pulls: whoever runs it calls `take` when it can use more, `arm` when nothing was there. What it holds
 //! unsettled is in its own ledger behind its own mutex, which no publisher and no other consumer ever touches.
 
+mod assign;
 mod leave;
 mod register;
+mod taking;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -18,8 +20,9 @@ use crate::error::{Error, Refusal};
 use crate::ledger::{Ledger, Unacked};
 use crate::options::{ConsumerOptions, DURATION_MAX};
 use crate::queue::Queue;
-use crate::queue::note::Note;
 use crate::storage::Ticket;
+pub use assign::IN_TURN_AHEAD_MAX;
+use taking::Taking;
 
 /// A consumer of one queue.
 pub struct Consumer {
@@ -28,8 +31,12 @@ pub struct Consumer {
     options: ConsumerOptions,
     prefetch: AtomicU32,
     ledger: Mutex<Ledger>,
-    /// Length of the ledger, for others who must not lock it. Relaxed: a count.
+    /// What the ledger holds, for others who must not lock it. Relaxed: a count; written under the ledger's lock.
     unacked: AtomicUsize,
+    /// How much of that is assigned only. As `unacked`.
+    assigned: AtomicUsize,
+    /// Whether it is in its queue's list of waiters. Written under that list's lock, hence Relaxed.
+    pub(crate) waits: AtomicBool,
     /// Waits for room in its prefetch, not for the queue. Set and read around the ledger's lock.
     wants_room: AtomicBool,
     /// Relaxed: who sees it late takes a little more, and `cancel` looks again under the ledger's lock.
@@ -58,8 +65,16 @@ impl Consumer {
 
     /// Whether its prefetch allows another delivery.
     pub(crate) fn has_room(&self) -> bool {
-        let prefetch = self.prefetch.load(Ordering::Relaxed) as usize;
-        !self.is_cancelled() && (prefetch == 0 || self.unacked.load(Ordering::Relaxed) < prefetch)
+        !self.is_cancelled() && self.room(self.unacked.load(Ordering::Relaxed)) > 0
+    }
+
+    /// What its prefetch allows beside so many.
+    fn room(&self, held: usize) -> usize {
+        match self.prefetch.load(Ordering::Relaxed) as usize {
+            0 => usize::MAX,
+            _ if self.options.no_ack => usize::MAX,
+            prefetch => prefetch.saturating_sub(held),
+        }
     }
 
     pub(crate) fn notify(&self) {
@@ -90,92 +105,59 @@ impl Consumer {
     }
 
     /// Takes up to `max` messages that are ready, as far as the prefetch allows. Never waits; returns how many were
-    /// appended to `out`.
+    /// appended to `out`. A consumer that is served in turn may get fewer although more are ready: it comes again.
     pub fn take(&self, max: usize, out: &mut Vec<Delivery>) -> usize {
+        if self.is_served_in_turn() && self.assigned.load(Ordering::Relaxed) < max {
+            self.queue.dispatch(self);
+        }
         let mut ledger = self.ledger.lock();
         if self.is_cancelled() || self.queue.core.is_closed() {
             return 0;
         }
-        let prefetch = self.prefetch.load(Ordering::Relaxed) as usize;
-        let room = if prefetch == 0 || self.options.no_ack {
-            max
-        } else {
-            max.min(prefetch.saturating_sub(ledger.live))
-        };
-        if room == 0 {
+        let mut taking = Taking::new(self, &mut ledger, out);
+        if !taking.ledger.assigned.is_empty() {
+            taking.assigned(max);
+        }
+        let room = (max - taking.taken as usize).min(self.room(taking.ledger.held()));
+        let mut restricted = false;
+        if room > 0 && !self.is_served_in_turn() {
+            if self.options.hidden && self.queue.options().expires.is_some() {
+                self.queue.touch(); // a `get` keeps an expiring queue alive
+            }
+            restricted = self.queue.consumers.is_restricted();
+            if !restricted || self.queue.consumers.may_take(self) {
+                let mut buffer = std::mem::take(&mut taking.ledger.buffer);
+                self.queue.take(room, &mut buffer, |token, message| {
+                    taking.one(token, message);
+                });
+                taking.ledger.buffer = buffer;
+            }
+        }
+        let taken = taking.taken;
+        if taking.is_idle() {
             return 0;
         }
-        if self.options.hidden && self.queue.options().expires.is_some() {
-            self.queue.touch(); // a `get` keeps an expiring queue alive
-        }
-        let restricted = self.queue.consumers.is_restricted();
-        if restricted && !self.queue.consumers.may_take(self) {
-            return 0;
-        }
-        let lease_until_ns = match self.queue.options().lease {
-            Some(time) if !self.options.no_ack => {
-                self.queue.core.clock.now_ns() + time.as_nanos() as u64
-            }
-            _ => 0,
-        };
-        let mut buffer = std::mem::take(&mut ledger.buffer);
-        let first_tag = ledger.next_tag();
-        let mut auto_acked = Vec::new();
-        let mut taken = 0;
-        self.queue.take(room, &mut buffer, |token, message| {
-            let note = Note(token.note());
-            let tag = first_tag + taken;
-            taken += 1;
-            let body_bytes = message.body_bytes();
-            out.push(Delivery {
-                tag,
-                message,
-                redelivered: note.redelivered(),
-                delivery_count: note.delivery_count(),
-                position: token.position(),
-                priority: token.level(),
-            });
-            if self.options.no_ack {
-                auto_acked.push(token);
-            } else {
-                ledger.entries.push_back(Some(Unacked {
-                    token,
-                    body_bytes,
-                    lease_until_ns,
-                }));
-            }
-        });
-        ledger.buffer = buffer;
-        if self.options.no_ack {
-            ledger.base += taken;
-            drop(ledger);
-            // A failure of the journal is seen by publishers and by `barrier`; at most once is what was asked for.
-            let _ = self.queue.settle(auto_acked.into_iter());
-        } else {
-            ledger.live += taken as usize;
-            self.unacked.store(ledger.live, Ordering::Relaxed);
-            drop(ledger);
-            if lease_until_ns != 0 {
-                for tag in first_tag..first_tag + taken {
-                    self.queue.core.timer.schedule(
-                        lease_until_ns,
-                        Event::Lease {
-                            consumer: self.id,
-                            tag,
-                        },
-                    );
-                }
-            }
-        }
+        let after = taking.finish();
+        self.note_held(&ledger);
+        drop(ledger);
+        after.happen(self);
         if restricted && !self.has_room() {
             self.queue.wake(1); // a consumer of lower priority may take now
         }
         taken as usize
     }
 
+    /// Whether messages come to it by dispatching. One that is alone takes them itself, without the lock.
+    fn is_served_in_turn(&self) -> bool {
+        self.options.in_turn && self.queue.consumers.in_turn() > 1
+    }
+
     /// Asks for one notice when something may be there to take, or when the consumer was cancelled. True: look again
     /// now, no notice will come for this call.
     pub fn arm(self: &Arc<Self>) -> bool {
+        if self.assigned.load(Ordering::Relaxed) > 0 {
+            return true;
+        }
         if !self.has_room() && !self.is_cancelled() {
             self.wants_room.store(true, Ordering::SeqCst);
             // SeqCst here and in `room_again`: either it sees the wish, or we see the room it made.
@@ -184,11 +166,20 @@ impl Consumer {
             }
             return false;
         }
+        let in_turn = self.is_served_in_turn();
+        if in_turn && !self.is_cancelled() && !self.queue.consumers.may_be_active(self) {
+            return self.is_cancelled(); // hears of it when it becomes the active one
+        }
         self.queue.waiters.register(self);
         let something = self.is_cancelled()
             || self.queue.core.is_closed()
             || (self.queue.ready.has_ready()
-                && (!self.queue.consumers.is_restricted() || self.queue.consumers.may_take(self)));
+                && if in_turn {
+                    self.queue.dispatch(self);
+                    self.assigned.load(Ordering::Relaxed) > 0
+                } else {
+                    !self.queue.consumers.is_restricted() || self.queue.consumers.may_take(self)
+                });
         // If somebody took us off the list meanwhile, the notice is on its way as well, which does no harm.
         if something {
             self.queue.waiters.unregister(self);
@@ -210,9 +201,11 @@ impl Consumer {
         }
     }
 
-    fn after_settle(&self, live: usize) {
-        self.unacked.store(live, Ordering::Relaxed);
-        self.room_again();
+    /// Under the ledger's lock, so that the last word is the right one.
+    fn note_held(&self, ledger: &Ledger) {
+        self.unacked.store(ledger.held(), Ordering::Relaxed);
+        self.assigned
+            .store(ledger.assigned.len(), Ordering::Relaxed);
     }
 
     /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` means all.
@@ -236,19 +229,19 @@ impl Consumer {
                 return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
             }
             let settled = ledger.remove_up_to(last);
-            let live = ledger.live;
+            self.note_held(&ledger);
             drop(ledger);
             let ticket = self.decide(settled.into_iter().map(|(_, unacked)| unacked), outcome);
-            self.after_settle(live);
+            self.room_again();
             return ticket;
         }
         let Some(unacked) = ledger.remove(tag) else {
             return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
         };
-        let live = ledger.live;
+        self.note_held(&ledger);
         drop(ledger);
         let ticket = self.decide(std::iter::once(unacked), outcome);
-        self.after_settle(live);
+        self.room_again();
         ticket
     }
 
@@ -280,10 +273,10 @@ impl Consumer {
                 }
             }
         }
-        let live = ledger.live;
+        self.note_held(&ledger);
         drop(ledger);
         let ticket = self.decide(removed.into_iter().map(|(_, unacked)| unacked), outcome);
-        self.after_settle(live);
+        self.room_again();
         ticket
     }
 
@@ -377,8 +370,8 @@ impl Consumer {
     }
 
     pub(crate) fn settled_elsewhere(&self) {
-        let live = self.ledger.lock().live;
-        self.after_settle(live);
+        self.note_held(&self.ledger.lock());
+        self.room_again();
     }
 
     pub(crate) fn knows(&self, tag: u64, multiple: bool) -> bool {
@@ -435,11 +428,11 @@ impl Consumer {
         let Some(unacked) = ledger.remove(tag) else {
             return;
         };
-        let live = ledger.live;
+        self.note_held(&ledger);
         drop(ledger);
         // Counted as a failed attempt. A journal error here is seen by the publishers.
         let _ = self.queue.fail(unacked.token, unacked.body_bytes);
-        self.after_settle(live);
+        self.room_again();
     }
 }
 

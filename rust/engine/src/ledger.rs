@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::message::Message;
 use crate::queue::ready::{TakeBuffer, Token};
 
 pub(crate) struct Unacked {
@@ -17,6 +18,8 @@ pub(crate) struct Ledger {
     pub(crate) base: u64,
     pub(crate) entries: VecDeque<Option<Unacked>>,
     pub(crate) live: usize,
+    /// Given to the consumer in its turn, not yet taken by it. Has no tag yet.
+    pub(crate) assigned: VecDeque<(Token, Message)>,
     /// The consumer holds nothing any more, and what comes back to it goes on to the queue.
     pub(crate) ended: bool,
     pub(crate) buffer: TakeBuffer,
@@ -28,6 +31,7 @@ impl Ledger {
             base: 1,
             entries: VecDeque::new(),
             live: 0,
+            assigned: VecDeque::new(),
             ended: false,
             buffer: TakeBuffer::default(),
         }
@@ -36,6 +40,11 @@ impl Ledger {
     /// The tag of the next delivery.
     pub(crate) fn next_tag(&self) -> u64 {
         self.base + self.entries.len() as u64
+    }
+
+    /// What counts towards a prefetch.
+    pub(crate) fn held(&self) -> usize {
+        self.live + self.assigned.len()
     }
 
     pub(crate) fn get_mut(&mut self, tag: u64) -> Option<&mut Unacked> {

@@ -52,7 +52,7 @@ mod transaction;
 mod vhost;
 
 pub use broker::{Broker, BrokerOptions, BrokerStatistics};
-pub use consumer::Consumer;
+pub use consumer::{Consumer, IN_TURN_AHEAD_MAX};
 pub use core::{Notify, WatchId};
 pub use delivery::{Delivery, Outcome};
 pub use draft::{Delay, NewMessage};

@@ -180,6 +180,10 @@ pub struct ConsumerOptions {
     pub owner: OwnerId,
     /// For `get`: not counted as a consumer, and never the single active one.
     pub hidden: bool,
+    /// Served in turn with the others of its kind, one message each, instead of taking all it can (queue/dispatch.rs).
+    pub in_turn: bool,
+    /// A delivery not settled in this time returns to its place; none leaves it to the queue.
+    pub lease: Option<Duration>,
 }
 
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
@@ -192,7 +196,11 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_duration(what: &str, value: Option<Duration>, zero_allowed: bool) -> Result<(), Error> {
+pub(crate) fn check_duration(
+    what: &str,
+    value: Option<Duration>,
+    zero_allowed: bool,
+) -> Result<(), Error> {
     match value {
         Some(d) if d > DURATION_MAX => Err(Error::InvalidArgument(format!(
             "{what} of {} s: the limit is ten years",

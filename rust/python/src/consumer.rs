@@ -130,6 +130,7 @@ impl Consumer {
             exclusive,
             owner: EMBEDDER,
             hidden,
+            ..ConsumerOptions::default()
         };
         let token = notify.as_ref().map_or(0, |(_, token)| *token);
         let consumer = queue.queue.consume(options, notify)?;

@@ -25,21 +25,27 @@ impl Consumer {
     pub fn cancel_keeping(&self) {
         if !self.cancelled.swap(true, Ordering::Relaxed) {
             // A `take` that was under way is over once the lock was had; later ones see the flag.
-            drop(self.ledger.lock());
-            self.step_down(0);
+            let mut ledger = self.ledger.lock();
+            let assigned = std::mem::take(&mut ledger.assigned);
+            self.note_held(&ledger);
+            drop(ledger);
+            let n = assigned.len();
+            self.queue.return_unseen(assigned);
+            self.step_down(n);
         }
     }
 
     fn leave(&self, outcome: Outcome) {
         let first = !self.cancelled.swap(true, Ordering::Relaxed);
         // Under the lock, so that a `take` that was under way is either seen here or sees the flag.
-        let held = {
-            let mut ledger = self.ledger.lock();
-            ledger.ended = true;
-            ledger.remove_up_to(u64::MAX - 1)
-        };
-        self.unacked.store(0, Ordering::Relaxed);
-        let n = held.len();
+        let mut ledger = self.ledger.lock();
+        ledger.ended = true;
+        let assigned = std::mem::take(&mut ledger.assigned);
+        let held = ledger.remove_up_to(u64::MAX - 1);
+        self.note_held(&ledger);
+        drop(ledger);
+        let n = held.len() + assigned.len();
+        self.queue.return_unseen(assigned);
         // What comes back wakes others below; a failure of the journal is seen by the publishers.
         let _ = self.decide(held.into_iter().map(|(_, unacked)| unacked), outcome);
         self.queue.core.forget_consumer(self.id);
@@ -59,6 +65,7 @@ impl Consumer {
             self.queue.wake(returned.max(1));
         }
         self.notify();
+        self.queue.consumers.tell_active();
         if left == Some(0)
             && self.queue.options().auto_delete
             && !self.queue.is_deleted()

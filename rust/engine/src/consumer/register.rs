@@ -9,7 +9,7 @@ use super::Consumer;
 use crate::core::Notify;
 use crate::error::{Error, Refusal};
 use crate::ledger::Ledger;
-use crate::options::{ConsumerOptions, check_name};
+use crate::options::{ConsumerOptions, check_duration, check_name};
 use crate::queue::Queue;
 
 impl Queue {
@@ -25,6 +25,7 @@ impl Queue {
     ) -> Result<Arc<Consumer>, Error> {
         self.check_usable()?;
         check_name("consumer tag", &options.tag)?;
+        check_duration("lease", options.lease, false)?;
         self.check_owner(options.owner)?;
         if options.exclusive && self.options().single_active_consumer {
             return Err(Error::AccessRefused(Refusal::advised(
@@ -46,6 +47,8 @@ impl Queue {
             prefetch: AtomicU32::new(options.prefetch),
             ledger: Mutex::new(Ledger::new()),
             unacked: AtomicUsize::new(0),
+            assigned: AtomicUsize::new(0),
+            waits: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             notify,

@@ -1,20 +1,25 @@
 //! Who consumes from a queue, and who of them may take now: exclusive consumers, single active consumer, priorities.
-//! Plain queues with plain consumers never come here while taking.
+//! Plain queues with plain consumers never come here while taking. Consumers that are served in turn are dispatched to
+//! (dispatch.rs) in the order of this list.
 //!
 //! The list holds its consumers weakly. To upgrade one is to own it for a moment, and to drop the last owner is to
 //! cancel it, which comes back to this list: so nothing is upgraded and dropped while the list is locked.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::dispatch::Turn;
 use crate::consumer::Consumer;
 
-struct Registered {
-    consumer: Weak<Consumer>,
-    priority: i32,
+pub(super) struct Registered {
+    pub(super) consumer: Weak<Consumer>,
+    pub(super) priority: i32,
     exclusive: bool,
+    pub(super) in_turn: bool,
+    /// Its number in the order of registration.
+    pub(super) sequence: u64,
 }
 
 impl Registered {
@@ -31,6 +36,12 @@ pub(crate) struct Consumers {
     single_active: bool,
     /// Whether consumers differ, so that taking must ask. Relaxed: set before such a consumer is first seen to wait.
     restricted: AtomicBool,
+    /// Those in `list` that are served in turn. Relaxed: one that is late to see a second takes a batch by itself.
+    in_turn: AtomicUsize,
+    /// Changes with `list`. Relaxed: read under the lock of `turn`, who is late dispatches once by the old list.
+    version: AtomicU64,
+    /// Made when a second consumer that is served in turn comes.
+    pub(super) turn: Mutex<Option<Box<Turn>>>,
 }
 
 impl Consumers {
@@ -40,11 +51,57 @@ impl Consumers {
             count: AtomicUsize::new(0),
             single_active,
             restricted: AtomicBool::new(single_active),
+            in_turn: AtomicUsize::new(0),
+            version: AtomicU64::new(0),
+            turn: Mutex::new(None),
         }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn in_turn(&self) -> usize {
+        self.in_turn.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_single_active(&self) -> bool {
+        self.single_active
+    }
+
+    /// Calls `f` with the list and its version.
+    pub(super) fn with_list<R>(&self, f: impl FnOnce(&[Registered], u64) -> R) -> R {
+        let list = self.list.lock();
+        f(&list, self.version())
+    }
+
+    /// False for who waits behind a single active consumer.
+    pub(crate) fn may_be_active(&self, consumer: &Consumer) -> bool {
+        !self.single_active
+            || self
+                .list
+                .lock()
+                .first()
+                .is_some_and(|first| first.is(consumer))
+    }
+
+    /// Somebody left: who is the single active consumer now has not waited for messages, and looks.
+    pub(crate) fn tell_active(&self) {
+        if !self.single_active {
+            return;
+        }
+        let first = {
+            let list = self.list.lock();
+            let first = list.first().filter(|first| first.in_turn);
+            first.and_then(|first| first.consumer.upgrade())
+        };
+        if let Some(first) = first {
+            first.notify();
+        }
     }
 
     pub(crate) fn is_restricted(&self) -> bool {
@@ -58,10 +115,13 @@ impl Consumers {
         if list.iter().any(|other| other.exclusive) || (exclusive && !list.is_empty()) {
             return false;
         }
+        let sequence = list.last().map_or(0, |last| last.sequence + 1);
         list.push(Registered {
             consumer: Arc::downgrade(consumer),
             priority: consumer.options().priority,
             exclusive,
+            in_turn: consumer.options().in_turn,
+            sequence,
         });
         self.update(&list);
         true
@@ -78,6 +138,9 @@ impl Consumers {
 
     fn update(&self, list: &[Registered]) {
         self.count.store(list.len(), Ordering::Relaxed);
+        let in_turn = list.iter().filter(|known| known.in_turn).count();
+        self.in_turn.store(in_turn, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Relaxed);
         let prioritised = list.iter().any(|known| known.priority != 0);
         self.restricted
             .store(self.single_active || prioritised, Ordering::Relaxed);

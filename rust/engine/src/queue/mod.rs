@@ -3,6 +3,7 @@
 
 pub(crate) mod consumers;
 pub(crate) mod counters;
+mod dispatch;
 pub(crate) mod note;
 pub(crate) mod ready;
 pub(crate) mod schedule;

@@ -217,12 +217,7 @@ impl Queue {
                 unreadable.push(token);
                 return;
             };
-            let facts = message.facts();
-            let deadline_ns = self.deadline(&facts);
-            if deadline_ns != 0
-                && deadline_ns > facts.published_ns.max(facts.due_ns) // not a time to live of zero: see watch_deadline
-                && deadline_ns <= self.core.clock.now_ns()
-            {
+            if self.is_over(&message) {
                 dead.push((token, message.body_bytes()));
                 return;
             }

@@ -23,7 +23,9 @@ impl Waiters {
     /// The caller looks at the queue once more afterwards.
     pub(crate) fn register(&self, consumer: &Arc<Consumer>) {
         let mut list = self.list.lock();
-        list.push_back(Arc::downgrade(consumer));
+        if !consumer.waits.swap(true, Ordering::Relaxed) {
+            list.push_back(Arc::downgrade(consumer));
+        }
         self.count.store(list.len(), Ordering::Relaxed); // ordered by the fence
         drop(list);
         fence(Ordering::SeqCst); // pairs with `any`
@@ -32,6 +34,9 @@ impl Waiters {
     /// True when it was still registered; false means that a wake-up was spent on it.
     pub(crate) fn unregister(&self, consumer: &Consumer) -> bool {
         let mut list = self.list.lock();
+        if !consumer.waits.swap(false, Ordering::Relaxed) {
+            return false;
+        }
         let before = list.len();
         list.retain(|w| !std::ptr::eq(w.as_ptr(), consumer));
         self.count.store(list.len(), Ordering::Relaxed);
@@ -51,7 +56,10 @@ impl Waiters {
         while taken.len() < max
             && let Some(waiter) = list.pop_front()
         {
-            taken.extend(waiter.upgrade());
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.waits.store(false, Ordering::Relaxed);
+                taken.push(waiter);
+            }
         }
         self.count.store(list.len(), Ordering::Relaxed);
         taken

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod delivery;
+mod in_turn;
 mod limits;
 mod routing;
 mod sessions;

@@ -129,7 +129,7 @@ impl Queue {
     }
 
     /// leased → ready, as if it had not been taken.
-    fn undo_take(&self, token: Token, message: &Message) {
+    pub(super) fn undo_take(&self, token: Token, message: &Message) {
         add(&self.counters.done.returned, 1);
         self.enter(1, message.body_bytes());
         let note = Note(token.note());

@@ -35,6 +35,35 @@ impl Queue {
         ticket
     }
 
+    /// leased → ready, as if they had not been handed out: nobody saw them.
+    pub(crate) fn return_unseen(&self, assigned: impl IntoIterator<Item = (Token, Message)>) {
+        for (token, message) in assigned {
+            if self.is_deleted() {
+                add(&self.counters.done.returned, 1);
+                self.gone(token);
+            } else if self.is_over(&message) {
+                self.expire_assigned(token);
+            } else {
+                self.undo_take(token, &message);
+            }
+        }
+    }
+
+    /// leased → settled: its time was over before a consumer saw it.
+    pub(crate) fn expire_assigned(&self, token: Token) {
+        add(&self.counters.done.returned, 1);
+        self.bury_expired(token);
+    }
+
+    /// Whether a message's time in this queue is over.
+    pub(crate) fn is_over(&self, message: &Message) -> bool {
+        let facts = message.facts();
+        let deadline_ns = self.deadline(&facts);
+        deadline_ns != 0
+            && deadline_ns > facts.published_ns.max(facts.due_ns) // not a time to live of zero: see watch_deadline
+            && deadline_ns <= self.core.clock.now_ns()
+    }
+
     /// leased → settled, with its queue.
     fn gone(&self, token: Token) {
         let stored = self.ready.settle(token);
