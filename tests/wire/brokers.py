@@ -1,0 +1,190 @@
+"""A broker to test, in a process of its own on loopback: Wherry, or RabbitMQ to compare with.
+
+`start("wherry")`, `start("rabbitmq")`, or `start("127.0.0.1:5672")` for one that runs already. Every broker that is
+started here gets an empty directory and a free port, and is ended with its whole process group by `stop`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+READY_SECONDS_MAX = 60.0
+"""RabbitMQ needs about 6 s on an idle machine; both cores may be busy with other tests."""
+
+STOP_SECONDS_MAX = 10.0
+
+CHOICE = os.environ.get("WHERRY_TEST_BROKER", "wherry")
+"""Which broker the suites run against: `wherry`, `rabbitmq`, or one that runs: `HOST:PORT`, `rabbitmq@HOST:PORT`."""
+
+RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+class Unavailable(Exception):
+    """This broker cannot be started here; the text says why, for `pytest.skip`."""
+
+
+@dataclass
+class Broker:
+    """A broker that accepts connections at `host`:`port` (guest/guest, virtual host `/`)."""
+
+    kind: str
+    host: str
+    port: int
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    directory: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@{self.host}:{self.port}/%2f"
+
+    @property
+    def pid(self) -> int:
+        """The process that serves; 0 if it was not started here."""
+        return self.processes[-1].pid if self.processes else 0
+
+    def log(self) -> str:
+        """What the broker wrote, for a failing test's report."""
+        if self.directory is None:
+            return ""
+        return (self.directory / "output.log").read_text(errors="replace")[-4000:]
+
+    def stop(self) -> None:
+        """End the processes that were started for it and remove its directory."""
+        for process in reversed(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.processes.clear()
+        if self.directory is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory = None
+
+    def __enter__(self) -> Broker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(choice: str = CHOICE, *, port: int = 0, options: dict[str, object] | None = None) -> Broker:
+    """Start the broker `choice` names and wait until it accepts; `Unavailable` if it is not here.
+
+    `options` are keys of Wherry's configuration file, such as `{"limits.handshake_seconds": 1}`.
+    """
+    if choice == "wherry":
+        return _start_wherry(port, options or {})
+    if choice == "rabbitmq":
+        return _start_rabbitmq(port)
+    kind, _, address = choice.rpartition("@")
+    host, _, text = address.rpartition(":")
+    return Broker(kind or "wherry", host, int(text))
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start_rabbitmq(port: int) -> Broker:
+    if not RABBITMQ_SERVER.exists():
+        raise Unavailable("rabbitmq-server is not installed")
+    port = port or free_port()
+    directory = Path(tempfile.mkdtemp(prefix="wherry-rabbitmq-"))
+    epmd_port = free_port()
+    (directory / "rabbitmq.conf").write_text(
+        "loopback_users.guest = true\nlog.console = false\nheartbeat = 60\n"
+        # Unset, RabbitMQ refuses to write to a disk that is nearly full: not our subject.
+        "disk_free_limit.absolute = 1MB\n"
+    )
+    (directory / "enabled_plugins").write_text("[].")
+    environment = dict(
+        os.environ,
+        HOME=str(directory),
+        ERL_EPMD_PORT=str(epmd_port),
+        ERL_EPMD_ADDRESS="127.0.0.1",
+        RABBITMQ_NODENAME=f"wherry-{port}@localhost",
+        RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
+        RABBITMQ_NODE_PORT=str(port),
+        RABBITMQ_DIST_PORT=str(free_port()),
+        RABBITMQ_CONFIG_FILE=str(directory / "rabbitmq.conf"),
+        RABBITMQ_CONF_ENV_FILE=str(directory / "absent"),
+        RABBITMQ_ENABLED_PLUGINS_FILE=str(directory / "enabled_plugins"),
+        RABBITMQ_MNESIA_BASE=str(directory / "mnesia"),
+        RABBITMQ_LOG_BASE=str(directory / "log"),
+        # Idle schedulers must not spin: the clients need the cores.
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none "
+        "-kernel inet_dist_use_interface {127,0,0,1}",
+    )
+    # A port mapper of its own, or one would be left behind on the port that all nodes share.
+    epmd = _spawn([_epmd(), "-port", str(epmd_port), "-address", "127.0.0.1"], directory, environment)
+    broker = Broker("rabbitmq", "127.0.0.1", port, [epmd], directory)
+    broker.processes.append(_spawn([str(RABBITMQ_SERVER)], directory, environment))
+    return _wait(broker)
+
+
+def _epmd() -> str:
+    found = shutil.which("epmd")
+    if found is None:
+        raise Unavailable("epmd, which rabbitmq-server needs, is not installed")
+    return found
+
+
+def _start_wherry(port: int, options: dict[str, object]) -> Broker:
+    raise Unavailable("`wherry serve` does not exist yet")
+
+
+def _spawn(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    with (directory / "output.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _wait(broker: Broker) -> Broker:
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while time.monotonic() < deadline:
+        if broker.processes[-1].poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection((broker.host, broker.port), 1) as s:
+            s.settimeout(5)
+            s.sendall(b"AMQP\x00\x00\x09\x01")
+            if s.recv(1):
+                return broker
+        time.sleep(0.1)
+    log = broker.log()
+    broker.stop()
+    raise RuntimeError(f"{broker.kind} did not start:\n{log}")
+
+
+def main() -> None:
+    """Serve until standard input ends: `python -m wire.brokers rabbitmq 5700`."""
+    with start(sys.argv[1], port=int(sys.argv[2])) as broker:
+        print(f"ready {broker.host}:{broker.port}", flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
