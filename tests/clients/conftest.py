@@ -1,4 +1,6 @@
-"""The broker that the clients talk to: one for the whole run (WHERRY_TEST_BROKER chooses, see wire/brokers.py)."""
+"""The broker that the clients talk to: one for the whole run (WHERRY_TEST_BROKER chooses, see
+wire/brokers.py).
+"""
 
 from __future__ import annotations
 

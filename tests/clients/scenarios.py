@@ -1,18 +1,19 @@
 """What every client must be able to do with the server, written once over `python_clients.api`.
 
-A scenario is a function of a `World`; its name is the test's name, and the programs in `go/`, `java/` and `node/` use the same
-names. Nothing here sleeps: an absence (a message that must not be ready) is shown by a round trip that answers with a count.
+A scenario is a function of a `World`; its name is the test's name, and the programs in `go/`,
+`java/` and `node/` use the same names. Nothing here sleeps: an absence (a message that must not be
+ready) is shown by a round trip that answers with a count.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from python_clients.api import Cancelled, Closed, Unsupported
 
 if TYPE_CHECKING:
@@ -172,10 +173,8 @@ def reject_dead_letter(world: World) -> None:
 
 def mandatory_return(world: World) -> None:
     channel = world.channel()
-    try:
+    with contextlib.suppress(Unsupported):
         channel.confirm()
-    except Unsupported:
-        pass
     channel.publish("", world.name("nobody"), b"back", mandatory=True)
     wait_until(world, lambda: bool(channel.returned))
     assert channel.returned == [(312, "NO_ROUTE", b"back")]
@@ -473,7 +472,9 @@ def exchanges(world: World) -> None:
 
 
 def arrived(world: World, channel: Channel, queue: str, count: int) -> None:
-    """Until the queue holds this many: RabbitMQ answers a declare before what was published just before it."""
+    """Until the queue holds this many: RabbitMQ answers a declare before what was published
+    just before it.
+    """
     wait_until(world, lambda: channel.declare_queue(queue, passive=True).messages == count)
 
 
@@ -507,7 +508,9 @@ NAMES = [scenario.__name__ for scenario in ALL]
 
 
 def wait_for(channel: Channel, queue: str, seconds: float = 10.0) -> Any:
-    """Get until there is one: what arrives by a way of its own (another queue, a timer) has no round trip to wait for."""
+    """Get until there is one: what arrives by a way of its own (another queue, a timer) has no
+    round trip to wait for.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         message = channel.get(queue, no_ack=True)

@@ -8,7 +8,6 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 import scenarios
 
 if TYPE_CHECKING:
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.timeout(60),
-    # A client that is cut off leaves sockets and tasks to the collector, and warns; the server is the subject here.
+    # A client that is cut off leaves sockets and tasks to the collector, and warns; the
+    # server is the subject here.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -36,7 +36,9 @@ CLIENTS = {
 
 @pytest.fixture(params=CLIENTS)
 def client(request: pytest.FixtureRequest) -> Any:
-    pytest.importorskip(CLIENTS[request.param], reason=f"{request.param} is not installed: make clients-install")
+    pytest.importorskip(
+        CLIENTS[request.param], reason=f"{request.param} is not installed: make clients-install"
+    )
     module = request.param.replace("-", "_")
     return importlib.import_module(f"python_clients.with_{module}")
 
@@ -45,7 +47,9 @@ def client(request: pytest.FixtureRequest) -> Any:
 def world(
     request: pytest.FixtureRequest, client: Any, broker: Broker, proxy: Proxy
 ) -> Iterator[scenarios.World]:
-    made = scenarios.World(client, broker, proxy, f"wherry.{client.name}.{uuid.uuid4().hex[:8]}", [])
+    made = scenarios.World(
+        client, broker, proxy, f"wherry.{client.name}.{uuid.uuid4().hex[:8]}", []
+    )
     yield made
     for connection in made.connections:
         connection.close()

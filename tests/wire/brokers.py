@@ -1,7 +1,8 @@
 """A broker to test, in a process of its own on loopback: Wherry, or RabbitMQ to compare with.
 
-`start("wherry")`, `start("rabbitmq")`, or `start("127.0.0.1:5672")` for one that runs already. Every broker that is
-started here gets an empty directory and a free port, and is ended with its whole process group by `stop`.
+`start("wherry")`, `start("rabbitmq")`, or `start("127.0.0.1:5672")` for one that runs already.
+Every broker that is started here gets an empty directory and a free port, and is ended with its
+whole process group by `stop`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
 
 CHOICE = os.environ.get("WHERRY_TEST_BROKER", "wherry")
-"""Which broker the suites run against: `wherry`, `rabbitmq`, or one that runs: `HOST:PORT`, `rabbitmq@HOST:PORT`."""
+"""Which broker the suites run against: `wherry`, `rabbitmq`, or one that runs: `HOST:PORT`,
+`rabbitmq@HOST:PORT`.
+"""
 
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
@@ -81,7 +84,9 @@ class Broker:
         self.stop()
 
 
-def start(choice: str = CHOICE, *, port: int = 0, options: dict[str, object] | None = None) -> Broker:
+def start(
+    choice: str = CHOICE, *, port: int = 0, options: dict[str, object] | None = None
+) -> Broker:
     """Start the broker `choice` names and wait until it accepts; `Unavailable` if it is not here.
 
     `options` are keys of Wherry's configuration file, such as `{"limits.handshake_seconds": 1}`.
@@ -133,7 +138,9 @@ def _start_rabbitmq(port: int) -> Broker:
         "-kernel inet_dist_use_interface {127,0,0,1}",
     )
     # A port mapper of its own, or one would be left behind on the port that all nodes share.
-    epmd = _spawn([_epmd(), "-port", str(epmd_port), "-address", "127.0.0.1"], directory, environment)
+    epmd = _spawn(
+        [_epmd(), "-port", str(epmd_port), "-address", "127.0.0.1"], directory, environment
+    )
     broker = Broker("rabbitmq", "127.0.0.1", port, [epmd], directory)
     broker.processes.append(_spawn([str(RABBITMQ_SERVER)], directory, environment))
     return _wait(broker)
@@ -150,7 +157,9 @@ def _start_wherry(port: int, options: dict[str, object]) -> Broker:
     raise Unavailable("`wherry serve` does not exist yet")
 
 
-def _spawn(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _spawn(
+    command: list[str], directory: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     with (directory / "output.log").open("ab") as log:
         return subprocess.Popen(
             command,
@@ -168,7 +177,10 @@ def _wait(broker: Broker) -> Broker:
     while time.monotonic() < deadline:
         if broker.processes[-1].poll() is not None:
             break
-        with contextlib.suppress(OSError), socket.create_connection((broker.host, broker.port), 1) as s:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((broker.host, broker.port), 1) as s,
+        ):
             s.settimeout(5)
             s.sendall(b"AMQP\x00\x00\x09\x01")
             if s.recv(1):

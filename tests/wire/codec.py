@@ -1,8 +1,9 @@
 """The bytes of AMQP 0-9-1, written a second time and independently of the server, for tests.
 
-Its source is the public specification (amqp0-9-1) with RabbitMQ's extensions. It is exact on purpose: it encodes what it
-is told to, also what no client would send, and it decodes tables with their types so that two brokers' answers can be
-compared to the bit. It is slow and promises nothing about speed.
+Its source is the public specification (amqp0-9-1) with RabbitMQ's extensions. It is exact on
+purpose: it encodes what it is told to, also what no client would send, and it decodes tables with
+their types so that two brokers' answers can be compared to the bit. It is slow and promises
+nothing about speed.
 """
 
 from __future__ import annotations
@@ -40,14 +41,23 @@ _ARGUMENTS = {
     "exchange.declare": (
         40,
         10,
-        "ticket:h exchange:s type:s passive:b durable:b auto_delete:b internal:b no_wait:b arguments:t",
+        "ticket:h exchange:s type:s passive:b durable:b auto_delete:b internal:b no_wait:b"
+        " arguments:t",
     ),
     "exchange.declare-ok": (40, 11, ""),
     "exchange.delete": (40, 20, "ticket:h exchange:s if_unused:b no_wait:b"),
     "exchange.delete-ok": (40, 21, ""),
-    "exchange.bind": (40, 30, "ticket:h destination:s source:s routing_key:s no_wait:b arguments:t"),
+    "exchange.bind": (
+        40,
+        30,
+        "ticket:h destination:s source:s routing_key:s no_wait:b arguments:t",
+    ),
     "exchange.bind-ok": (40, 31, ""),
-    "exchange.unbind": (40, 40, "ticket:h destination:s source:s routing_key:s no_wait:b arguments:t"),
+    "exchange.unbind": (
+        40,
+        40,
+        "ticket:h destination:s source:s routing_key:s no_wait:b arguments:t",
+    ),
     "exchange.unbind-ok": (40, 51, ""),
     "queue.declare": (
         50,
@@ -102,7 +112,9 @@ _ARGUMENTS = {
     "tx.rollback": (90, 30, ""),
     "tx.rollback-ok": (90, 31, ""),
 }
-"""Name -> class id, method id, fields; o octet, h short, l long, L long long, s short string, S long string, t table, b bit."""
+"""Name -> class id, method id, fields; o octet, h short, l long, L long long, s short string, S
+long string, t table, b bit.
+"""
 
 METHODS = {
     name: (class_id, method_id, [tuple(word.split(":")) for word in fields.split()])
@@ -256,12 +268,16 @@ def properties(values: dict[str, Any]) -> bytes:
     return struct.pack(">H", flags) + out
 
 
-def header_payload(values: dict[str, Any] | bytes, body_size: int, class_id: int = 60, weight: int = 0) -> bytes:
+def header_payload(
+    values: dict[str, Any] | bytes, body_size: int, class_id: int = 60, weight: int = 0
+) -> bytes:
     encoded = values if isinstance(values, bytes) else properties(values)
     return struct.pack(">HHQ", class_id, weight, body_size) + encoded
 
 
-def content_frames(channel: int, values: dict[str, Any] | bytes, body: bytes, frame_max: int = 131072) -> bytes:
+def content_frames(
+    channel: int, values: dict[str, Any] | bytes, body: bytes, frame_max: int = 131072
+) -> bytes:
     """A header frame and as many body frames as `frame_max` asks for."""
     room = (frame_max or 1 << 30) - 8
     out = [frame(HEADER, channel, header_payload(values, len(body)))]

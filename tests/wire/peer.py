@@ -1,7 +1,7 @@
 """A peer that says exactly what a test tells it to, and shows every frame that comes back.
 
-No client's manners: nothing is retried, answered or hidden, but `connection.close-ok` and `channel.close-ok`, which `Peer`
-can be told to send. One thread.
+No client's manners: nothing is retried, answered or hidden, but `connection.close-ok` and
+`channel.close-ok`, which `Peer` can be told to send. One thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ ANSWER_SECONDS_MAX = 10.0
 
 @dataclass
 class Event:
-    """One method, with its content if it has one; or `eof`, `heartbeat`, `header` (a protocol header)."""
+    """One method, with its content if it has one; or `eof`, `heartbeat`, `header` (a protocol
+    header).
+    """
 
     channel: int
     name: str
@@ -62,7 +64,9 @@ class Peer:
         self.socket.close()
 
     def reset(self) -> None:
-        """Close so that the other side sees a reset, as when a process is killed with data unread."""
+        """Close so that the other side sees a reset, as when a process is killed with data
+        unread.
+        """
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
@@ -94,7 +98,9 @@ class Peer:
         )
 
     def call(self, channel: int, name: str, **fields: Any) -> Event:
-        """Send and return the next event of that channel, whatever it is (or the connection's end)."""
+        """Send and return the next event of that channel, whatever it is (or the
+        connection's end).
+        """
         self.send(channel, name, **fields)
         return self.expect(channel)
 
@@ -109,7 +115,9 @@ class Peer:
                 return event
 
     def until(self, *names: str) -> Event:
-        """Drop events up to the first of these names; the end of the connection fails unless it is named."""
+        """Drop events up to the first of these names; the end of the connection fails
+        unless it is named.
+        """
         while True:
             event = self.read()
             if event.name in names:

@@ -1,4 +1,5 @@
-"""A loopback proxy that can cut all its connections: how a test drops a client without asking the broker to.
+"""A loopback proxy that can cut all its connections: how a test drops a client without asking the
+broker to.
 
 A second port takes commands: whoever connects to it cuts, so programs in any language can.
 """
@@ -12,7 +13,9 @@ import threading
 
 
 class Proxy:
-    """Forwards `port` to a broker; `cut()`, or a connection to `control_port`, resets every connection."""
+    """Forwards `port` to a broker; `cut()`, or a connection to `control_port`, resets every
+    connection.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)

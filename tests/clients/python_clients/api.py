@@ -27,7 +27,9 @@ class Nacked(Exception):
 
 
 class Cancelled(Exception):
-    """The server ended a consumer, by a client that tells so by an exception; the text is the tag."""
+    """The server ended a consumer, by a client that tells so by an exception; the text is the
+    tag.
+    """
 
 
 @dataclass
@@ -71,17 +73,25 @@ class Channel(Protocol):
         passive: bool = False,
         arguments: dict[str, Any] | None = None,
     ) -> Declared: ...
-    def declare_exchange(self, name: str, kind: str, *, arguments: dict[str, Any] | None = None) -> None: ...
-    def bind(self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None) -> None: ...
+    def declare_exchange(
+        self, name: str, kind: str, *, arguments: dict[str, Any] | None = None
+    ) -> None: ...
+    def bind(
+        self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None
+    ) -> None: ...
     def delete_queue(self, name: str) -> None: ...
     def purge(self, name: str) -> int: ...
     def confirm(self) -> None: ...
-    def publish(self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any) -> None:
+    def publish(
+        self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any
+    ) -> None:
         """In confirm mode returns when it is confirmed; raises `Nacked`."""
 
     def get(self, queue: str, *, no_ack: bool = False) -> Message | None: ...
     def qos(self, count: int) -> None: ...
-    def consume(self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None) -> str: ...
+    def consume(
+        self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None
+    ) -> str: ...
     def next(self, seconds: float = WAIT_SECONDS_MAX) -> Message:
         """The next delivery to any consumer of this channel; `TimeoutError`."""
 
@@ -111,7 +121,11 @@ class Client(Protocol):
 
     def connect(self, host: str, port: int, *, heartbeat: int = 0) -> Connection: ...
     def direct_reply(self, connection: Connection, queue: str, body: bytes) -> bytes:
-        """Ask through `amq.rabbitmq.reply-to`; another channel of `connection` answers with the body reversed."""
+        """Ask through `amq.rabbitmq.reply-to`; another channel of `connection` answers
+        with the body reversed.
+        """
 
     def survive(self, host: str, port: int, queue: str, cut: Any) -> list[bytes]:
-        """Consume `queue` with what the client offers for reconnecting; `cut()` is called after the first message."""
+        """Consume `queue` with what the client offers for reconnecting; `cut()` is called
+        after the first message.
+        """

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import kombu
 from amqp.exceptions import AMQPError, ConsumerCancelled, MessageNacked
 
-from python_clients.api import WAIT_SECONDS_MAX, Cancelled, Closed, Declared, Message, Nacked, Unsupported
+from python_clients.api import (
+    WAIT_SECONDS_MAX,
+    Cancelled,
+    Closed,
+    Declared,
+    Message,
+    Nacked,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,11 +96,15 @@ class Channel:
                 return Declared(*self.channel.queue_declare(name, passive=True))
             return Declared(*queue.queue_declare())
 
-    def declare_exchange(self, name: str, kind: str, *, arguments: dict[str, Any] | None = None) -> None:
+    def declare_exchange(
+        self, name: str, kind: str, *, arguments: dict[str, Any] | None = None
+    ) -> None:
         with _translated():
             kombu.Exchange(name, kind, durable=False, arguments=arguments)(self.channel).declare()
 
-    def bind(self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None) -> None:
+    def bind(
+        self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None
+    ) -> None:
         with _translated():
             kombu.Queue(queue)(self.channel).bind_to(exchange, key, arguments=arguments)
 
@@ -106,7 +118,9 @@ class Channel:
     def confirm(self) -> None:
         raise Unsupported("kombu confirms by a transport option of the whole connection")
 
-    def publish(self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any) -> None:
+    def publish(
+        self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any
+    ) -> None:
         content_type = properties.pop("content_type", "application/data")
         content_encoding = properties.pop("content_encoding", "binary")
         if "expiration" in properties:
@@ -134,7 +148,9 @@ class Channel:
     def qos(self, count: int) -> None:
         self.channel.basic_qos(0, count, False)
 
-    def consume(self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None) -> str:
+    def consume(
+        self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None
+    ) -> str:
         consumer = kombu.Consumer(
             self.channel,
             [kombu.Queue(queue, no_declare=True, consumer_arguments=arguments)],
@@ -195,7 +211,12 @@ class Channel:
 class Connection:
     def __init__(self, host: str, port: int, heartbeat: int) -> None:
         self.connection = kombu.Connection(
-            hostname=host, port=port, userid="guest", password="guest", transport="pyamqp", heartbeat=heartbeat
+            hostname=host,
+            port=port,
+            userid="guest",
+            password="guest",
+            transport="pyamqp",
+            heartbeat=heartbeat,
         )
         self.connection.connect()
 
@@ -243,10 +264,17 @@ def survive(host: str, port: int, queue: str, cut: Any) -> list[bytes]:
 
         def get_consumers(self, consumer: Any, channel: Any) -> list[Any]:
             channel.basic_qos(0, 1, False)
-            return [consumer([kombu.Queue(queue, no_declare=True)], on_message=self.on_message, auto_declare=False)]
+            return [
+                consumer(
+                    [kombu.Queue(queue, no_declare=True)],
+                    on_message=self.on_message,
+                    auto_declare=False,
+                )
+            ]
 
         def on_message(self, message: Any) -> None:
-            # Whether the ack arrived before the cut nobody knows: the message may come a second time.
+            # Whether the ack arrived before the cut nobody knows: the message may
+            # come a second time.
             message.ack()
             bodies.append(bytes(message.body))
             if len(bodies) == 1:

@@ -40,7 +40,10 @@ FIELDS = [
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (pika.exceptions.ChannelClosedByBroker, pika.exceptions.ConnectionClosedByBroker) as error:
+    except (
+        pika.exceptions.ChannelClosedByBroker,
+        pika.exceptions.ConnectionClosedByBroker,
+    ) as error:
         raise Closed(error.reply_code, error.reply_text) from error
     except pika.exceptions.NackError as error:
         raise Nacked from error
@@ -66,9 +69,13 @@ class Channel:
         self.cancelled: list[str] = []
         self.received: list[Message] = []
         self.channel.add_on_return_callback(
-            lambda _, method, __, body: self.returned.append((method.reply_code, method.reply_text, body))
+            lambda _, method, __, body: self.returned.append(
+                (method.reply_code, method.reply_text, body)
+            )
         )
-        self.channel.add_on_cancel_callback(lambda frame: self.cancelled.append(frame.method.consumer_tag))
+        self.channel.add_on_cancel_callback(
+            lambda frame: self.cancelled.append(frame.method.consumer_tag)
+        )
 
     def declare_queue(
         self,
@@ -91,11 +98,15 @@ class Channel:
             ).method
         return Declared(answer.queue, answer.message_count, answer.consumer_count)
 
-    def declare_exchange(self, name: str, kind: str, *, arguments: dict[str, Any] | None = None) -> None:
+    def declare_exchange(
+        self, name: str, kind: str, *, arguments: dict[str, Any] | None = None
+    ) -> None:
         with _translated():
             self.channel.exchange_declare(name, kind, arguments=arguments)
 
-    def bind(self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None) -> None:
+    def bind(
+        self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None
+    ) -> None:
         with _translated():
             self.channel.queue_bind(queue, exchange, key, arguments=arguments)
 
@@ -109,7 +120,9 @@ class Channel:
     def confirm(self) -> None:
         self.channel.confirm_delivery()
 
-    def publish(self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any) -> None:
+    def publish(
+        self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any
+    ) -> None:
         with _translated():
             try:
                 self.channel.basic_publish(
@@ -127,7 +140,9 @@ class Channel:
     def qos(self, count: int) -> None:
         self.channel.basic_qos(prefetch_count=count)
 
-    def consume(self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None) -> str:
+    def consume(
+        self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None
+    ) -> str:
         with _translated():
             return str(
                 self.channel.basic_consume(
@@ -180,7 +195,9 @@ class Channel:
 class Connection:
     def __init__(self, host: str, port: int, heartbeat: int) -> None:
         self.connection = pika.BlockingConnection(
-            pika.ConnectionParameters(host, port, heartbeat=heartbeat, blocked_connection_timeout=10)
+            pika.ConnectionParameters(
+                host, port, heartbeat=heartbeat, blocked_connection_timeout=10
+            )
         )
 
     def channel(self) -> Channel:

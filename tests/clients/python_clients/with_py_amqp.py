@@ -83,11 +83,15 @@ class Channel:
             )
         return Declared(*answer)
 
-    def declare_exchange(self, name: str, kind: str, *, arguments: dict[str, Any] | None = None) -> None:
+    def declare_exchange(
+        self, name: str, kind: str, *, arguments: dict[str, Any] | None = None
+    ) -> None:
         with _translated():
             self.channel.exchange_declare(name, kind, auto_delete=False, arguments=arguments)
 
-    def bind(self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None) -> None:
+    def bind(
+        self, queue: str, exchange: str, key: str = "", arguments: dict[str, Any] | None = None
+    ) -> None:
         with _translated():
             self.channel.queue_bind(queue, exchange, key, arguments=arguments)
 
@@ -101,7 +105,9 @@ class Channel:
     def confirm(self) -> None:
         self.confirming = True
 
-    def publish(self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any) -> None:
+    def publish(
+        self, exchange: str, key: str, body: bytes, *, mandatory: bool = False, **properties: Any
+    ) -> None:
         headers = properties.pop("headers", None)
         if headers is not None:
             properties["application_headers"] = headers
@@ -117,7 +123,9 @@ class Channel:
     def qos(self, count: int) -> None:
         self.channel.basic_qos(0, count, False)
 
-    def consume(self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None) -> str:
+    def consume(
+        self, queue: str, *, no_ack: bool = False, arguments: dict[str, Any] | None = None
+    ) -> str:
         with _translated():
             return str(
                 self.channel.basic_consume(

@@ -1,0 +1,51 @@
+"""Each single case against what RabbitMQ answered (`golden.json`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from differential.cases import CASES
+from differential.differences import GOLDEN
+from differential.steps import prefix, run_all
+from wire import brokers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("golden.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[brokers.Broker]:
+    try:
+        started = brokers.start()
+    except brokers.Unavailable as reason:
+        pytest.skip(str(reason))
+    with started:
+        yield started
+
+
+def test_every_case_is_recorded_as_it_is() -> None:
+    assert RECORDED.keys() == CASES.keys()
+    for name, steps in CASES.items():
+        assert RECORDED[name]["steps"] == json.loads(json.dumps(steps)), name
+
+
+def test_every_difference_is_of_a_case() -> None:
+    assert GOLDEN.keys() <= CASES.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_answers_as_recorded(name: str, broker: brokers.Broker) -> None:
+    answers = json.loads(json.dumps(run_all(broker.host, broker.port, prefix(), CASES[name])))
+    if broker.kind != "rabbitmq" and name in GOLDEN:
+        reason, allowed = GOLDEN[name]
+        if allowed(answers):
+            return
+        pytest.fail(f"differs otherwise than meant ({reason}): {answers[-1]}")
+    for step, got, wanted in zip(CASES[name], answers, RECORDED[name]["answers"], strict=True):
+        assert got == wanted, f"after {step}"
