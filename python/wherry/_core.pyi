@@ -37,6 +37,9 @@ __all__ = [
     "Transaction",
     "VirtualClock",
     "VirtualHost",
+    "describe_exchange",
+    "describe_queue",
+    "verify_journal",
 ]
 
 _T = TypeVar("_T", covariant=True)
@@ -628,3 +631,14 @@ class PriorityFifo(Generic[_Item]):
 
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
+
+def verify_journal(
+    path: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None
+) -> dict[str, Any]:
+    """Reads a journal that nobody has open, changes nothing, and tells what is in it."""
+
+def describe_queue(host: VirtualHost, name: str) -> dict[str, Any]:
+    """How a queue was declared: durable, auto_delete, exclusive, arguments."""
+
+def describe_exchange(host: VirtualHost, name: str) -> dict[str, Any]:
+    """How an exchange was declared: type, durable, auto_delete, internal, arguments."""

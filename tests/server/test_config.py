@@ -46,7 +46,7 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
     assert limits.frame_max == 7000
     assert limits.channel_max == 6
     assert limits.heartbeat_seconds == 5
-    assert limits.handshake_seconds == 10.0
+    assert limits.handshake_seconds == 10
     assert result.sources["limits.frame_max"] == "command line"
     assert result.sources["limits.channel_max"] == "environment variable WHERRY_LIMITS_CHANNEL_MAX"
     assert result.sources["limits.heartbeat_seconds"] == f"{file}, line 4"
@@ -144,6 +144,10 @@ level = "loud"
         ("amqp.listeners = []", "line 1: amqp.listeners: is empty, and so is"),
         ('auth.mechanisms = ["EXTERNAL"]', "line 1: auth.mechanisms: EXTERNAL needs tls.verify"),
         ('auth.mechanisms = ["CRAM"]', "line 1: auth.mechanisms: invalid enum value 'CRAM' (item"),
+        (
+            "limits.connections_per_user_max = 0",
+            "line 1: limits.connections_per_user_max: expected 1 to 1000000000; allowed: 1 to 1",
+        ),
         ('directory = ""', "line 1: directory: an empty path"),
     ],
 )
@@ -331,6 +335,15 @@ def test_where_the_parts_of_a_data_directory_are() -> None:
     assert config.Config(control=config.Control(socket="/s")).control_path() == Path("/s")
     off = config.Config(directory="/d", control=config.Control(enabled=False))
     assert off.control_path() is None
+
+
+def test_limits_for_the_sessions() -> None:
+    limits = config.Limits(connections_per_user_max=3).of_sessions()
+    assert limits["connections_per_user_max"] == 3
+    assert limits["frame_max"] == 131072
+    assert limits.keys().isdisjoint(
+        {"verifications_max", "handshakes_max", "connections_per_virtual_host_max"}
+    )
 
 
 def test_the_watermark_in_bytes() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from wherry import InvalidArgument, StorageError
-from wherry.server import users as users_module
 from wherry.server import users_hashes as hashes
+from wherry.server import users_remembered
 from wherry.server.config import InlinePermission, InlineUser
 from wherry.server.permissions import (
     Permission,
@@ -157,7 +157,7 @@ def test_a_right_password_is_remembered_for_a_while(checks: list[str]) -> None:
     for _ in range(2):
         assert store.verify("shop", "wrong") is None
     assert len(checks) == 3
-    clock.seconds = users_module.REMEMBERED_SECONDS
+    clock.seconds = users_remembered.REMEMBERED_SECONDS
     store.verify("shop", "right")
     assert len(checks) == 4
 
@@ -174,7 +174,7 @@ def test_what_is_remembered_goes_with_the_password(checks: list[str]) -> None:
 
 
 def test_what_is_remembered_is_bounded(checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(users_module, "REMEMBERED_MAX", 2)
+    monkeypatch.setattr(users_remembered, "REMEMBERED_MAX", 2)
     store = UserStore()
     for name in "abc":
         store.add(name, name)
@@ -373,6 +373,31 @@ def test_patterns(pattern: str) -> None:
 def test_patterns_that_are_refused(pattern: str) -> None:
     with pytest.raises(InvalidArgument):
         check_pattern(pattern)
+
+
+def test_changes_together_are_one_change(tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    store = UserStore(path)
+    heard: list[int] = []
+    store.on_change(lambda: heard.append(len(store.snapshot().users)))
+    with store.together():
+        store.add("a")
+        store.set_permission("a", "/", "", "", "")
+        with pytest.raises(UserExists):
+            store.add("a")
+        assert [user.name for user in UserStore(path).list()] == ["guest"]
+    assert heard == [2]
+
+    def fail() -> None:
+        with store.together():
+            store.delete("a")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [user.name for user in UserStore(path).list()] == ["a", "guest"]
+    store.delete("a")
+    assert heard == [2, 1]
 
 
 def test_callbacks_hear_of_changes_only(tmp_path: Path) -> None:

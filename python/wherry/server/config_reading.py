@@ -39,6 +39,9 @@ OTHER_VARIABLES = frozenset({"WHERRY_CONFIG", "WHERRY_URL", "WHERRY_USER_PASSWOR
 
 PLAIN_WORDS = {"array": "list", "object": "table", "str": "text", "bool": "true or false"}
 
+# Of what may be absent; larger counts than this are typing errors.
+COUNT_MAX = 10**9
+
 UNITS = {
     "": 1,
     "b": 1,
@@ -166,6 +169,8 @@ def convert(key: Key, value: Any, *, text: bool) -> Any:
     if key.kind == "addresses":
         for address in result:
             parse_address(address)
+    if key.kind == "count" and result is not None and not 1 <= result <= COUNT_MAX:
+        raise ValueError(f"expected 1 to {COUNT_MAX}")
     if key.kind in ("file", "path") and result == "":
         raise ValueError("an empty path")
     return result
@@ -191,6 +196,8 @@ def allowed(key: Key) -> str:
     words = " or ".join(f'"{word}"' for word in _literals(inner))
     if words:
         return words
+    if key.kind == "count":
+        return f"1 to {COUNT_MAX}"
     low = meta.ge if meta.ge is not None else meta.gt
     if low is None and meta.le is None:
         return ""

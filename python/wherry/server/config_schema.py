@@ -13,7 +13,7 @@ Values are immutable and may be shared between threads.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,6 +42,7 @@ GIB = 1 << 30
 # `kind` in a Meta's `extra` names how text is read: see `config_reading.convert`.
 SIZE = {"kind": "size"}
 ADDRESSES = {"kind": "addresses"}
+COUNT = {"kind": "count"}
 
 Mechanism = Literal["PLAIN", "AMQPLAIN", "EXTERNAL"]
 PATTERN_BYTES_MAX = 4 * KIB
@@ -215,14 +216,14 @@ class Limits:
         ),
     ] = 60
     handshake_seconds: Annotated[
-        float,
+        int,
         Meta(
-            ge=0.1,
+            ge=1,
             le=3600,
             description="A connection that is not open after this is closed: a peer that says"
             " nothing, or one byte a second, holds nothing for long.",
         ),
-    ] = 10.0
+    ] = 10
     handshakes_max: Annotated[
         int,
         Meta(
@@ -248,26 +249,40 @@ class Limits:
             description="Connections in all. Each takes a file descriptor: the server raises its"
             " own soft limit to the hard one (`ulimit -Hn`).",
         ),
-    ] = 10_000
+    ] = 65_536
     connections_per_user_max: Annotated[
-        int,
+        int | None,
         Meta(
-            ge=1,
-            le=1_000_000,
-            description="Connections of one user, unless that user has a limit of its own.",
+            description="Connections of one user, unless that user has a limit of its own. None: no"
+            " limit but the one in all.",
+            extra=COUNT,
         ),
-    ] = 10_000
+    ] = None
     connections_per_virtual_host_max: Annotated[
+        int | None,
+        Meta(
+            description="Connections to one virtual host, unless it has a limit of its own. None:"
+            " no limit but the one in all.",
+            extra=COUNT,
+        ),
+    ] = None
+    channels_per_connection_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_535,
+            description="Channels open at a time on a connection, whatever numbers they have.",
+        ),
+    ] = 2047
+    consumers_per_channel_max: Annotated[
         int,
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections to one virtual host, unless it has a limit of its own.",
+            description="Consumers of a channel. One costs about a kilobyte; programs have a"
+            " handful.",
         ),
-    ] = 10_000
-    consumers_per_channel_max: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Consumers of a channel.")
-    ] = 10_000
+    ] = 4096
     unacked_per_channel_max: Annotated[
         int,
         Meta(
@@ -277,7 +292,7 @@ class Limits:
             " prefetch: deliveries stop there until some are settled. A prefetch can ask for"
             " 65,535 at most, so that only clients without one can meet it.",
         ),
-    ] = 200_000
+    ] = 1 << 20
     unconfirmed_per_channel_max: Annotated[
         int,
         Meta(
@@ -286,7 +301,7 @@ class Limits:
             description="Publishes of a channel that wait for their confirm; reading from the"
             " connection pauses there until the disk has caught up.",
         ),
-    ] = 100_000
+    ] = 65_536
     message_bytes_max: Annotated[
         int,
         Meta(
@@ -314,13 +329,13 @@ class Limits:
         ),
     ] = 128 * KIB
     queues_per_virtual_host_max: Annotated[
-        int,
+        int | None,
         Meta(
-            ge=1,
-            le=10_000_000,
-            description="Queues of one virtual host, unless it has a limit of its own.",
+            description="Queues of one virtual host, unless it has a limit of its own. None: memory"
+            " is the limit, a few kilobytes for an idle queue.",
+            extra=COUNT,
         ),
-    ] = 1_000_000
+    ] = None
     reply_inbox_bytes_max: Annotated[
         int,
         Meta(
@@ -332,6 +347,31 @@ class Limits:
             extra=SIZE,
         ),
     ] = 16 * MIB
+    output_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=64 * KIB,
+            le=1 * GIB,
+            description="Bytes of answers that wait for a peer who does not read; reading from it"
+            " pauses above.",
+            extra=SIZE,
+        ),
+    ] = 1 * MIB
+    input_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=64 * KIB,
+            le=1 * GIB,
+            description="Bytes of a connection that wait while it is paused (memory, disk).",
+            extra=SIZE,
+        ),
+    ] = 1 * MIB
+
+    def of_sessions(self) -> dict[str, int]:
+        """Those that `wherry._core.FrontEnd` takes, without the ones that are off."""
+        here = ("handshakes_max", "verifications_max")
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {n: value for n, value in values.items() if n not in here and value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ became unreadable is logged, and what was read before stays in force.
 
 **Cost.** Checking a password takes about 50 ms and 19 MiB, on purpose; `verifications_max` at a
 time, others wait. So that a thousand clients that come back after a restart of theirs cost one
-check, a right password is remembered for `REMEMBERED_SECONDS`, as a keyed digest with a key of this
-process only, together with the hash that it fitted: a changed password or a deleted user counts
-at once. Wrong ones are never remembered, and an unknown user takes as long as a known one.
+check, a right password is remembered for a minute (`users_remembered`); a changed password or a
+deleted user counts at once. Wrong ones are never remembered, and an unknown user takes as long as a
+known one.
 
 Passwords and hashes are in no log, exception or repr.
 
@@ -23,14 +23,13 @@ All methods may be called from any thread; `verify`, and what changes something,
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,6 +61,7 @@ from wherry.server.users_records import (
     hashed,
     with_hash,
 )
+from wherry.server.users_remembered import Remembered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,12 +72,6 @@ if TYPE_CHECKING:
 __all__ = ["UnknownUser", "UserExists", "UserFileError", "UserIsFixed", "UserStore"]
 
 log = logging.getLogger(__name__)
-
-# As long as a burst of reconnects takes; short enough that a password need not be thought of as
-# lying in memory.
-REMEMBERED_SECONDS = 60.0
-# Users who log in within that time; 100 bytes each.
-REMEMBERED_MAX = 1024
 
 _EVERYTHING = PermissionRecord(vhost="/", configure=".*", write=".*", read=".*")
 
@@ -141,17 +135,18 @@ class UserStore:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._file = None if path is None else UserFile(path)
-        self._now = now
         self._slots = threading.BoundedSemaphore(verifications_max)
-        self._key = secrets.token_bytes(32)
+        self._remembered = Remembered(now)
         # Guards everything below; never held while a password is checked or a callback runs.
         self._lock = threading.RLock()
         self._users: dict[str, Record] = {}
         self._limits: dict[str, LimitsRecord] = {}
         self._signature: Signature | None = None
         self._refused: Signature | None = None
-        self._remembered: OrderedDict[bytes, float] = OrderedDict()
         self._callbacks: list[Callable[[], None]] = []
+        # Of the change that goes on, and the thread that makes it.
+        self._draft: _Draft | None = None
+        self._changer: int | None = None
         self._fixed = {user.name: fixed_record(user) for user in fixed}
         self._fixed_passwords = {
             user.name: _Password(user.password) for user in fixed if user.password is not None
@@ -195,10 +190,9 @@ class UserStore:
         with self._lock:
             record = self._fixed.get(name) or self._users.get(name)
             fixed = self._fixed_passwords.get(name)
-        ticket = self._ticket(record, name, password)
-        if record is not None and self._is_remembered(ticket):
-            return access(record)
         algorithm, known = ("", "") if record is None else hash_of(record)
+        if record is not None and self._remembered.has(name, known, password):
+            return access(record)
         with self._slots:
             right = hashes.check(algorithm, known, password)
             if fixed is not None:
@@ -207,30 +201,8 @@ class UserStore:
             return None
         if fixed is None and name not in self._fixed and hashes.is_outdated(algorithm, known):
             record = self._rehash(record, password)
-        self._remember(self._ticket(record, name, password))
+        self._remembered.add(name, record.password_hash, password)
         return access(record)
-
-    def _ticket(self, record: Record | None, name: str, password: str) -> bytes:
-        """A digest of a login that fits as long as the hash does."""
-        known = "" if record is None else record.password_hash
-        digest = hmac.new(self._key, digestmod=hashlib.sha256)
-        for part in (name, known, password):
-            data = part.encode("utf-8", "surrogatepass")
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
-        return digest.digest()
-
-    def _is_remembered(self, ticket: bytes) -> bool:
-        with self._lock:
-            until = self._remembered.get(ticket)
-            return until is not None and self._now() < until
-
-    def _remember(self, ticket: bytes) -> None:
-        with self._lock:
-            self._remembered[ticket] = self._now() + REMEMBERED_SECONDS
-            self._remembered.move_to_end(ticket)
-            while len(self._remembered) > REMEMBERED_MAX:
-                self._remembered.popitem(last=False)
 
     def _rehash(self, record: Record, password: str) -> Record:
         """Replaces an imported hash, now that the password is known."""
@@ -312,6 +284,12 @@ class UserStore:
             callback()
 
     # Changing
+
+    def together(self) -> AbstractContextManager[object]:
+        """Makes the changes of a `with` block one change of the file; this thread's only. Logins
+        wait meanwhile.
+        """
+        return _Change(self)
 
     def _changing(self) -> _Change:
         return _Change(self)
@@ -555,6 +533,11 @@ class _Change:
 
     def __enter__(self) -> _Draft:
         store = self._store
+        # Another thread's draft is not looked at: only this thread can hold the lock meanwhile.
+        self._inner = store._changer == threading.get_ident()
+        if self._inner:
+            assert store._draft is not None
+            return store._draft
         if store._file is not None:
             self._file_lock = store._file.locked()
             self._file_lock.__enter__()
@@ -567,14 +550,19 @@ class _Change:
             raise
         draft = _Draft(store._users)
         draft.limits = dict(store._limits)
-        self._draft = draft
+        store._draft, store._changer = draft, threading.get_ident()
         return draft
 
     def __exit__(self, exc_type: object, *_exc: object) -> None:
-        store, draft = self._store, self._draft
+        if self._inner:
+            return
+        store = self._store
+        draft, store._draft, store._changer = store._draft, None, None
+        assert draft is not None
+        changed = exc_type is None and (
+            dict(draft) != store._users or draft.limits != store._limits
+        )
         try:
-            before = (store._users, store._limits)
-            changed = exc_type is None and (dict(draft), draft.limits) != before
             if changed:
                 users = Users(
                     users=tuple(draft.values()), vhost_limits=tuple(draft.limits.values())

@@ -171,6 +171,6 @@ pub use recovery::Report;
 #[cfg(not(wherry_loom))]
 pub use reservation::Reservation;
 #[cfg(not(wherry_loom))]
-pub use verify::verify;
+pub use verify::{Verification, verify};
 #[cfg(not(wherry_loom))]
 pub use view::View;

@@ -10,6 +10,7 @@ mod clock;
 mod consumer;
 mod convert;
 mod delivery;
+mod describe;
 mod engine;
 mod errors;
 mod exchange;
@@ -23,6 +24,7 @@ mod properties;
 mod queue;
 mod statistics;
 mod transaction;
+mod verify;
 
 use pyo3::prelude::*;
 
@@ -37,6 +39,8 @@ mod _core {
     use crate::consumer::{BlockingConsumer, Consumer};
     #[pymodule_export]
     use crate::delivery::Delivery;
+    #[pymodule_export]
+    use crate::describe::{describe_exchange, describe_queue};
     #[pymodule_export]
     use crate::engine::Engine;
     #[pymodule_export]
@@ -53,4 +57,6 @@ mod _core {
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::transaction::Transaction;
+    #[pymodule_export]
+    use crate::verify::verify_journal;
 }

@@ -1,0 +1,141 @@
+"""What an operator asks of a broker: queues, purging, virtual hosts, definitions.
+
+Works on an engine in this process: a server's (through `control`), or a data directory that nobody
+else has open (`wherry queues --directory`). Each operation takes and returns what JSON has.
+
+All of it blocks. One object for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from wherry import _core
+from wherry._errors import InvalidArgument, UnknownQueue
+from wherry.server.definitions import export_definitions, import_definitions
+from wherry.server.definitions_engine import EngineTopology
+
+if TYPE_CHECKING:
+    from wherry.server.users import UserStore
+
+__all__ = ["Operations", "Plain"]
+
+Plain = Any  # what JSON has
+
+
+def version() -> str:
+    """Wherry's version."""
+    from importlib.metadata import version as version_of
+
+    return version_of("wherry")
+
+
+class Operations:
+    """The operations on one engine.
+
+    Args:
+        engine: the broker.
+        users: its users; None leaves them out of definitions.
+    """
+
+    def __init__(self, engine: _core.Engine, users: UserStore | None) -> None:
+        self._engine = engine
+        self._users = users
+        self._commands: Mapping[str, Callable[..., Plain]] = {
+            "status": self.status,
+            "queues": self.queues,
+            "purge": self.purge,
+            "vhosts": self.virtual_hosts,
+            "add_vhost": self.add_virtual_host,
+            "delete_vhost": self.delete_virtual_host,
+            "export": self.export,
+            "import": self.import_,
+        }
+
+    def do(self, command: str, arguments: Mapping[str, Plain]) -> Plain:
+        """Carry out a command by name.
+
+        Raises:
+            InvalidArgument: there is none, or its arguments are others.
+            WherryError: it was refused.
+        """
+        function = self._commands.get(command)
+        if function is None:
+            raise InvalidArgument(
+                f"there is no command '{command}'; use " + ", ".join(self._commands)
+            )
+        try:
+            inspect.signature(function).bind(**arguments)
+            return function(**arguments)
+        except TypeError as error:
+            raise InvalidArgument(f"{command}: {error}") from error
+
+    def _host(self, vhost: str) -> _core.VirtualHost:
+        return _core.VirtualHost(self._engine, vhost)
+
+    def _durable(self, receipt: int) -> None:
+        self._engine.wait_durable(receipt, None)
+
+    def status(self) -> Plain:
+        """Numbers of the whole broker."""
+        numbers = self._engine.statistics()
+        return {"version": version(), "python": platform.python_version(), **numbers}
+
+    def queues(self, vhost: str | None = None) -> Plain:
+        """All queues, of one virtual host or of all, by name."""
+        hosts = self._engine.virtual_hosts() if vhost is None else [vhost]
+        return [queue for name in sorted(hosts) for queue in _queues_of(self._host(name))]
+
+    def purge(self, queue: str, vhost: str = "/") -> Plain:
+        """Drop the ready messages of a queue; how many."""
+        count, receipt = _core.Queue(self._host(vhost), queue)._purge()
+        self._durable(receipt)
+        return {"purged": count}
+
+    def virtual_hosts(self) -> Plain:
+        """Their names."""
+        return sorted(self._engine.virtual_hosts())
+
+    def add_virtual_host(self, vhost: str) -> Plain:
+        """Make sure that there is one."""
+        self._durable(self._engine.add_virtual_host(vhost))
+        return {}
+
+    def delete_virtual_host(self, vhost: str) -> Plain:
+        """Delete one with all that is in it, and what users may do there."""
+        self._durable(self._engine.delete_virtual_host(vhost))
+        if self._users is not None:
+            self._users.forget_vhost(vhost)
+        return {}
+
+    def export(self, users: bool = True) -> Plain:
+        """Definitions of everything."""
+        return export_definitions(EngineTopology(self._engine), self._users if users else None)
+
+    def import_(self, definitions: Plain, users: bool = True, default_vhost: str = "/") -> Plain:
+        """Make what the definitions name; a report."""
+        if not isinstance(definitions, dict):
+            raise InvalidArgument("definitions are a JSON object")
+        report = import_definitions(
+            definitions,
+            EngineTopology(self._engine),
+            self._users if users else None,
+            default_vhost=default_vhost,
+        )
+        return report.as_dict()
+
+
+def _queues_of(host: _core.VirtualHost) -> list[dict[str, Plain]]:
+    found = (_queue_of(host, name) for name in sorted(host.queues()))
+    return [queue for queue in found if queue is not None]
+
+
+def _queue_of(host: _core.VirtualHost, name: str) -> dict[str, Plain] | None:
+    try:
+        numbers = _core.Queue(host, name)._statistics()
+        return {"vhost": host.name, **_core.describe_queue(host, name), **numbers}
+    except UnknownQueue:  # deleted since it was listed
+        return None
