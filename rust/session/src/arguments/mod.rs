@@ -105,11 +105,14 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// For another type of queue than this is.
+    /// For another type of queue than this is. RabbitMQ's word for the type is taken from the arguments, since queues
+    /// of both types are the same here.
     #[cold]
     fn of_other_type(&self, key: &str) -> Failure {
+        let quorum = self.get("x-queue-type").and_then(|v| v.as_str()) == Some("quorum");
+        let own = if quorum { "quorum" } else { "classic" };
         Failure::precondition_failed(format!(
-            "invalid arg '{key}' for queue '{}' in vhost '{}' of queue type rabbit_classic_queue",
+            "invalid arg '{key}' for queue '{}' in vhost '{}' of queue type rabbit_{own}_queue",
             self.name, self.virtual_host
         ))
     }
