@@ -1,0 +1,89 @@
+//! Putting a publish together: the method, its content header, its body.
+//!
+//! A message whose three frames lie whole in what was received is published from there and never comes here. Others are
+//! collected in a draft that the channel keeps: what a draft holds grows with the bytes that came, not with the bytes
+//! that were announced.
+
+use wherry_session::Failure;
+
+use super::failing::{frame_error, precondition_failed, unexpected_frame};
+use crate::codec::{ContentError, ContentHeader, Frame, FrameKind, decode_content_header};
+
+/// The class that publishes belong to.
+const BASIC: u16 = 60;
+
+/// Bytes that a draft keeps room for between two messages.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Which frame must come next on a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Expect {
+    #[default]
+    Method,
+    Header,
+    /// So many bytes of body are missing.
+    Body {
+        missing: u64,
+    },
+}
+
+/// A publish that is not complete.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) routing_key: String,
+    pub(super) mandatory: bool,
+    pub(super) properties: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Draft {
+    /// After its publish: keeps the room for the next, unless it is large.
+    pub(super) fn clear(&mut self) {
+        self.properties.clear();
+        self.body.clear();
+        if self.body.capacity() > KEPT_BYTES {
+            self.body = Vec::new();
+        }
+    }
+}
+
+/// The content header that must follow a publish. The method at fault is the publish.
+pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHeader<'a>, Failure> {
+    let other = || {
+        unexpected_frame(format!(
+            "expected content header for class {BASIC}, got non content header frame instead"
+        ))
+    };
+    if frame.kind != FrameKind::Header {
+        return Err(other());
+    }
+    let header = decode_content_header(frame.payload).map_err(|error| match error {
+        ContentError::Weight(_) => other(),
+        error => frame_error(error.to_string()),
+    })?;
+    if header.class_id != BASIC {
+        return Err(unexpected_frame(format!(
+            "expected content header for class {BASIC}, got one for class {} instead",
+            header.class_id
+        )));
+    }
+    if header.body_size > bytes_max {
+        return Err(precondition_failed(format!(
+            "message size {} is larger than configured max size {bytes_max}",
+            header.body_size
+        )));
+    }
+    Ok(header)
+}
+
+/// A body frame, of which so many bytes may come; how many are missing then.
+pub(super) fn body(frame: &Frame<'_>, missing: u64) -> Result<u64, Failure> {
+    if frame.kind == FrameKind::Body
+        && let Some(left) = missing.checked_sub(frame.payload.len() as u64)
+    {
+        return Ok(left);
+    }
+    Err(unexpected_frame(
+        "expected content body, got non content body frame instead",
+    ))
+}

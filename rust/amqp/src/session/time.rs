@@ -1,0 +1,86 @@
+//! Time: heartbeats, the limit of the handshake, the limit of closing. It comes from the server, about once a second, on
+//! a clock of its own that never goes back; the first call says where it stands.
+
+use super::channel::End;
+use super::connection::Phase;
+use super::state::State;
+use crate::codec::write_heartbeat;
+
+/// Seconds that a peer gets to answer `connection.close`. A peer that lives answers in one round trip; RabbitMQ waits 30,
+/// which nobody has been seen to need.
+pub(super) const CLOSE_SECONDS: f64 = 10.0;
+
+/// What a session remembers of time.
+#[derive(Default)]
+pub(super) struct Times {
+    /// Since when the peer is expected to say something. None before the first tick.
+    heard: Option<f64>,
+    spoke: f64,
+    opened: f64,
+    closing: Option<f64>,
+}
+
+impl State {
+    pub(super) fn tick(&mut self, now: f64) {
+        let (heard, spoke) = (
+            std::mem::take(&mut self.cn.heard),
+            std::mem::take(&mut self.cn.spoke),
+        );
+        let paused = self.cn.pause.any();
+        let times = &mut self.times;
+        let first = times.heard.is_none();
+        if first {
+            (times.spoke, times.opened) = (now, now);
+        }
+        // From a connection that is paused nothing is read, so that its silence means nothing.
+        if first || heard || paused {
+            times.heard = Some(now);
+        }
+        if spoke {
+            times.spoke = now;
+        }
+        match self.cn.phase {
+            Phase::Closed => return,
+            Phase::Closing => {
+                let since = *times.closing.get_or_insert(now);
+                if now - since > CLOSE_SECONDS {
+                    self.cn.phase = Phase::Closed;
+                }
+                return;
+            }
+            phase if phase.is_handshake() => {
+                let most = f64::from(self.cn.limits().handshake_seconds);
+                if now - self.times.opened > most {
+                    self.end(End::Lost);
+                    self.cn.phase = Phase::Closed;
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.beat(now);
+        for ch in self.channels.iter_mut() {
+            ch.apply_prefetch(&mut self.cn);
+        }
+    }
+
+    fn beat(&mut self, now: f64) {
+        let interval = f64::from(self.cn.heartbeat_seconds);
+        if interval == 0.0 || !matches!(self.cn.phase, Phase::Opening | Phase::Running) {
+            return;
+        }
+        if self
+            .times
+            .heard
+            .is_some_and(|heard| now - heard > 2.0 * interval)
+        {
+            self.end(End::Lost);
+            self.cn.phase = Phase::Closed;
+            return;
+        }
+        if now - self.times.spoke >= interval / 2.0 {
+            write_heartbeat(self.cn.output.raw());
+            self.times.spoke = now;
+        }
+    }
+}

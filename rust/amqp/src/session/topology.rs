@@ -1,0 +1,403 @@
+//! Classes exchange and queue: declare, delete, bind, purge.
+//!
+//! Checks come in RabbitMQ's order, so that the same mistake gets the same answer. An answer about something durable is
+//! given when that is on stable storage. Names lose carriage returns and line feeds where RabbitMQ strips them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use wherry_engine::table::{Table, TableView};
+use wherry_engine::{Error, ExchangeKind, Queue, Ticket, VirtualHost};
+use wherry_session::{Action, Failure, Replies, Resource, arguments};
+
+use super::channel::Channel;
+use super::connection::Connection;
+use super::failing::{access_refused, not_found, precondition_failed};
+use crate::codec::Method;
+
+/// The flags of a declaration.
+#[derive(Clone, Copy)]
+pub(super) struct Flags {
+    pub(super) passive: bool,
+    pub(super) durable: bool,
+    /// Of exchanges: internal. Of queues: exclusive.
+    pub(super) special: bool,
+    pub(super) auto_delete: bool,
+    pub(super) no_wait: bool,
+}
+
+/// A binding as asked for: to `destination`, from `source`.
+#[derive(Clone, Copy)]
+pub(super) struct Binding<'a> {
+    pub(super) destination: &'a str,
+    pub(super) source: &'a str,
+    pub(super) routing_key: &'a str,
+    pub(super) arguments: TableView<'a>,
+    pub(super) bind: bool,
+    pub(super) no_wait: bool,
+}
+
+fn stripped(name: &str) -> Cow<'_, str> {
+    if name.contains(['\r', '\n']) {
+        Cow::Owned(name.replace(['\r', '\n'], ""))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+fn answer(ch: &Channel, cn: &mut Connection, method: &Method<'_>, no_wait: bool, ticket: Ticket) {
+    if !no_wait {
+        let durable = cn.front.broker().durable();
+        cn.output
+            .send_when_durable(ch.number, method, ticket, durable);
+    }
+}
+
+fn refuse_default(exchange: &str) -> Result<(), Failure> {
+    if exchange.is_empty() {
+        return Err(access_refused(
+            "operation not permitted on the default exchange",
+        ));
+    }
+    Ok(())
+}
+
+/// The queue that a method means: the one declared last on the channel if it names none.
+pub(super) fn named<'a>(ch: &'a Channel, queue: &'a str) -> Result<&'a str, Failure> {
+    if !queue.is_empty() {
+        return Ok(queue);
+    }
+    if ch.last_queue.is_empty() {
+        return Err(not_found("no previously declared queue"));
+    }
+    Ok(&ch.last_queue)
+}
+
+/// The queue of that name, unless it is another connection's.
+pub(super) fn find_queue(
+    cn: &Connection,
+    host: &VirtualHost,
+    name: &str,
+) -> Result<Arc<Queue>, Failure> {
+    let queue = host.queue(name)?;
+    queue.check_owner(cn.owner)?;
+    Ok(queue)
+}
+
+/// `exchange.declare`.
+pub(super) fn declare_exchange(
+    ch: &Channel,
+    cn: &mut Connection,
+    name: &str,
+    kind: &str,
+    flags: Flags,
+    table: TableView<'_>,
+) -> Result<(), Failure> {
+    let host = cn.host()?;
+    let name = &*stripped(name);
+    let mut ticket = Ticket::NONE;
+    if flags.passive {
+        refuse_default(name)?;
+        host.exchange(name)?;
+    } else {
+        let access = &cn.open()?.access;
+        let options = arguments::exchange_options(
+            host.name(),
+            name,
+            kind,
+            flags.durable,
+            flags.auto_delete,
+            flags.special,
+            table,
+        )?;
+        refuse_default(name)?;
+        access.check(Action::Configure, Resource::Exchange(name))?;
+        if host.exchange(name).is_err()
+            && let Some(alternate) = &options.alternate_exchange
+        {
+            access.check(Action::Read, Resource::Exchange(name))?;
+            access.check(Action::Write, Resource::Exchange(alternate))?;
+        }
+        (_, ticket) = host.declare_exchange(name, options)?;
+    }
+    answer(ch, cn, &Method::ExchangeDeclareOk {}, flags.no_wait, ticket);
+    Ok(())
+}
+
+/// `exchange.delete`: of one that is not there succeeds.
+pub(super) fn delete_exchange(
+    ch: &Channel,
+    cn: &mut Connection,
+    name: &str,
+    if_unused: bool,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let host = cn.host()?;
+    let name = &*stripped(name);
+    refuse_default(name)?;
+    if name.starts_with("amq.") {
+        return Err(access_refused(format!(
+            "deletion of system exchange '{name}' in vhost '{}' not allowed",
+            host.name()
+        )));
+    }
+    cn.open()?
+        .access
+        .check(Action::Configure, Resource::Exchange(name))?;
+    let ticket = match host.delete_exchange(name, if_unused) {
+        Err(Error::UnknownExchange { .. }) => Ticket::NONE,
+        other => other?,
+    };
+    answer(ch, cn, &Method::ExchangeDeleteOk {}, no_wait, ticket);
+    Ok(())
+}
+
+/// `exchange.bind`, `exchange.unbind`.
+pub(super) fn bind_exchange(
+    ch: &Channel,
+    cn: &mut Connection,
+    b: Binding<'_>,
+) -> Result<(), Failure> {
+    let host = cn.host()?;
+    refuse_default(b.destination)?;
+    refuse_default(b.source)?;
+    check_binding(cn, &host, Resource::Exchange(b.destination), &b)?;
+    let table = owned(b.arguments)?;
+    let ticket = if b.bind {
+        host.bind_exchange(b.destination, b.source, b.routing_key, table)?
+    } else {
+        unless_gone(host.unbind_exchange(b.destination, b.source, b.routing_key, table))?
+    };
+    let method = if b.bind {
+        Method::ExchangeBindOk {}
+    } else {
+        Method::ExchangeUnbindOk {}
+    };
+    answer(ch, cn, &method, b.no_wait, ticket);
+    Ok(())
+}
+
+/// `queue.bind`, `queue.unbind`.
+pub(super) fn bind_queue(ch: &Channel, cn: &mut Connection, b: Binding<'_>) -> Result<(), Failure> {
+    let host = cn.host()?;
+    let queue = named(ch, b.destination)?;
+    // RabbitMQ's shortcut: neither named means the queue by its own name.
+    let routing_key = if b.destination.is_empty() && b.routing_key.is_empty() {
+        queue
+    } else {
+        b.routing_key
+    };
+    let b = Binding { routing_key, ..b };
+    refuse_default(b.source)?;
+    check_binding(cn, &host, Resource::Queue(queue), &b)?;
+    let table = owned(b.arguments)?;
+    if let Ok(queue) = host.queue(queue) {
+        queue.check_owner(cn.owner)?;
+    }
+    let ticket = if b.bind {
+        host.exchange(b.source)?; // the first that is looked for
+        host.bind_queue(queue, b.source, routing_key, table)?
+    } else {
+        unless_gone(host.unbind_queue(queue, b.source, routing_key, table))?
+    };
+    let method = if b.bind {
+        Method::QueueBindOk {}
+    } else {
+        Method::QueueUnbindOk {}
+    };
+    answer(ch, cn, &method, b.no_wait, ticket);
+    Ok(())
+}
+
+fn owned(arguments: TableView<'_>) -> Result<Table, Failure> {
+    arguments
+        .to_table()
+        .map_err(|error| precondition_failed(format!("arguments: {error}")))
+}
+
+/// To remove a binding of something that is gone is to have removed it.
+fn unless_gone(outcome: Result<Ticket, Error>) -> Result<Ticket, Failure> {
+    match outcome {
+        Err(Error::UnknownExchange { .. } | Error::UnknownQueue { .. }) => Ok(Ticket::NONE),
+        other => Ok(other?),
+    }
+}
+
+/// Write on the destination, read on the source, and for a topic exchange read on the key.
+fn check_binding(
+    cn: &Connection,
+    host: &VirtualHost,
+    destination: Resource<'_>,
+    b: &Binding<'_>,
+) -> Result<(), Failure> {
+    let access = &cn.open()?.access;
+    access.check(Action::Write, destination)?;
+    access.check(Action::Read, Resource::Exchange(b.source))?;
+    if host
+        .exchange(b.source)
+        .is_ok_and(|source| source.kind() == ExchangeKind::Topic)
+    {
+        access.check_topic(Action::Read, b.source, b.routing_key)?;
+    }
+    Ok(())
+}
+
+fn declared(ch: &mut Channel, cn: &mut Connection, queue: &Queue, no_wait: bool, ticket: Ticket) {
+    let method = Method::QueueDeclareOk {
+        queue: queue.name(),
+        message_count: saturated(queue.message_count()),
+        consumer_count: saturated(queue.consumer_count() as u64),
+    };
+    answer(ch, cn, &method, no_wait, ticket);
+    ch.last_queue = queue.name().into();
+}
+
+fn saturated(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// `queue.declare`.
+pub(super) fn declare_queue(
+    ch: &mut Channel,
+    cn: &mut Connection,
+    name: &str,
+    flags: Flags,
+    table: TableView<'_>,
+) -> Result<(), Failure> {
+    let host = cn.host()?;
+    let name = &*stripped(name);
+    if Replies::is_reserved(name) {
+        return declare_reply(ch, cn, &host, name, flags.no_wait);
+    }
+    if flags.passive {
+        let queue = find_queue(cn, &host, name)?;
+        declared(ch, cn, &queue, flags.no_wait, Ticket::NONE);
+        return Ok(());
+    }
+    let exists = !name.is_empty() && host.queue(name).is_ok();
+    if !exists && name.starts_with("amq.") {
+        return Err(access_refused(format!(
+            "queue name '{name}' contains reserved prefix 'amq.*'"
+        )));
+    }
+    let access = &cn.open()?.access;
+    if !name.is_empty() {
+        access.check(Action::Configure, Resource::Queue(name))?;
+    }
+    let options = arguments::queue_options(
+        host.name(),
+        name,
+        flags.durable,
+        flags.special.then_some(cn.owner),
+        flags.auto_delete,
+        table,
+    )?;
+    if !exists {
+        check_queue_room(cn, &host, name)?;
+        if let Some(dead_letters) = &options.dead_letter_exchange {
+            access.check(Action::Read, Resource::Queue(name))?;
+            access.check(Action::Write, Resource::Exchange(dead_letters))?;
+        }
+    }
+    let (queue, ticket) = host.declare_queue(name, options)?;
+    if flags.special {
+        remember_exclusive(cn, &host, queue.name());
+    }
+    declared(ch, cn, &queue, flags.no_wait, ticket);
+    Ok(())
+}
+
+fn check_queue_room(cn: &Connection, host: &VirtualHost, name: &str) -> Result<(), Failure> {
+    let check = |queues: u64| cn.front.check_queue_room(host.name(), name, queues);
+    // Counting visits every queue: only where there is a limit at all.
+    if check(u64::MAX - 1).is_err() {
+        check(host.queues().len() as u64)?;
+    }
+    Ok(())
+}
+
+/// Exclusive queues are deleted with their connection. Names of those that went before are swept out now and then.
+fn remember_exclusive(cn: &mut Connection, host: &VirtualHost, name: &str) {
+    if cn.exclusive.len() == cn.exclusive.capacity() && cn.exclusive.len() >= 64 {
+        let owner = Some(cn.owner);
+        cn.exclusive.retain(|name| {
+            host.queue(name)
+                .is_ok_and(|queue| queue.options().exclusive == owner)
+        });
+    }
+    cn.exclusive.insert(name.into());
+}
+
+/// The short name of direct replies exists always, a long one while its consumer does.
+fn declare_reply(
+    ch: &mut Channel,
+    cn: &mut Connection,
+    host: &VirtualHost,
+    name: &str,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    if name != wherry_session::REPLY_TO && !cn.front.replies().exists(name) {
+        return Err(not_found(format!(
+            "no queue '{name}' in vhost '{}'",
+            host.name()
+        )));
+    }
+    let method = Method::QueueDeclareOk {
+        queue: name,
+        message_count: 0,
+        consumer_count: 1,
+    };
+    answer(ch, cn, &method, no_wait, Ticket::NONE);
+    Ok(())
+}
+
+/// `queue.purge`.
+pub(super) fn purge_queue(
+    ch: &Channel,
+    cn: &mut Connection,
+    name: &str,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let host = cn.host()?;
+    let name = named(ch, name)?;
+    cn.open()?
+        .access
+        .check(Action::Read, Resource::Queue(name))?;
+    let (count, ticket) = find_queue(cn, &host, name)?.purge()?;
+    let method = Method::QueuePurgeOk {
+        message_count: saturated(count),
+    };
+    answer(ch, cn, &method, no_wait, ticket);
+    Ok(())
+}
+
+/// `queue.delete`: of one that is not there succeeds.
+pub(super) fn delete_queue(
+    ch: &Channel,
+    cn: &mut Connection,
+    name: &str,
+    (if_unused, if_empty): (bool, bool),
+    no_wait: bool,
+) -> Result<(), Failure> {
+    let host = cn.host()?;
+    let name = named(ch, name)?;
+    cn.open()?
+        .access
+        .check(Action::Configure, Resource::Queue(name))?;
+    if let Ok(queue) = host.queue(name) {
+        queue.check_owner(cn.owner)?;
+    }
+    let (count, ticket) = match host.delete_queue(name, if_unused, if_empty) {
+        Err(Error::UnknownQueue { .. }) => (0, Ticket::NONE),
+        Err(error @ Error::PreconditionFailed(_)) => {
+            return Err(precondition_failed(error.wire_text()));
+        }
+        other => other?,
+    };
+    cn.exclusive.remove(name);
+    let method = Method::QueueDeleteOk {
+        message_count: saturated(count),
+    };
+    answer(ch, cn, &method, no_wait, ticket);
+    Ok(())
+}

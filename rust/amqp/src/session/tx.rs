@@ -1,0 +1,164 @@
+//! Transactions: publishes and settlements that are held until the commit, and then happen together.
+//!
+//! Stronger than RabbitMQ's: the publishes and acks of a commit are one journal record. Deliveries that are settled in a
+//! transaction leave the channel's outstanding ones at once, so that settling one twice is found at once; rolling back
+//! makes them outstanding again and returns nothing to a queue.
+
+use std::sync::Arc;
+
+use wherry_engine::{Error, Exchange, NewMessage, Outcome, Transaction, VirtualHost};
+use wherry_session::{Failure, Handout, Handouts};
+
+use super::channel::{Channel, DUPLICATE_SLOT, Turn};
+use super::connection::{Connection, Pause};
+use super::failing::precondition_failed;
+use super::stuck::Stuck;
+use crate::codec::Method;
+
+/// Bytes of messages that one transaction may hold: they wait in memory, whatever the broker's limits, and have to fit
+/// one journal record.
+pub const TRANSACTION_BYTES_MAX: usize = 64 << 20;
+
+struct Settlement {
+    /// Of `Tx::withdrawn`.
+    range: std::ops::Range<usize>,
+    outcome: Outcome,
+}
+
+pub(super) struct Tx {
+    transaction: Transaction,
+    bytes: usize,
+    withdrawn: Vec<Handout>,
+    settlements: Vec<Settlement>,
+    /// Publishes with `mandatory`: how many, so that a commit without any skips looking.
+    publishes: usize,
+}
+
+impl Tx {
+    fn new(host: &Arc<VirtualHost>) -> Tx {
+        Tx {
+            transaction: host.transaction(),
+            bytes: 0,
+            withdrawn: Vec::new(),
+            settlements: Vec::new(),
+            publishes: 0,
+        }
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        message: &NewMessage<'_>,
+    ) -> Result<(), Failure> {
+        self.bytes += message.body.len() + message.properties.len() + message.routing_key.len();
+        if self.bytes > TRANSACTION_BYTES_MAX {
+            return Err(precondition_failed(format!(
+                "transaction of more than {TRANSACTION_BYTES_MAX} bytes"
+            )));
+        }
+        self.publishes += 1;
+        Ok(self.transaction.publish(exchange, message)?)
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        handouts: &mut Handouts,
+        tag: u64,
+        multiple: bool,
+        outcome: Outcome,
+    ) -> Result<(), Failure> {
+        let start = self.withdrawn.len();
+        handouts.withdraw(tag, multiple, &mut self.withdrawn)?;
+        self.settlements.push(Settlement {
+            range: start..self.withdrawn.len(),
+            outcome,
+        });
+        Ok(())
+    }
+}
+
+/// `tx.select`.
+pub(super) fn select(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failure> {
+    if ch.confirms.is_selected() {
+        return Err(precondition_failed("cannot switch from confirm to tx mode"));
+    }
+    if ch.tx.is_none() {
+        ch.tx = Some(Box::new(Tx::new(&cn.host()?)));
+    }
+    cn.output.send(ch.number, &Method::TxSelectOk {});
+    Ok(())
+}
+
+/// `tx.rollback`.
+pub(super) fn rollback(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failure> {
+    let Some(tx) = &mut ch.tx else {
+        return Err(precondition_failed("channel is not transactional"));
+    };
+    ch.handouts.put_back(&tx.withdrawn);
+    **tx = Tx::new(&cn.host()?);
+    cn.output.send(ch.number, &Method::TxRollbackOk {});
+    Ok(())
+}
+
+/// `tx.commit`.
+pub(super) fn commit(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failure> {
+    let Some(tx) = &mut ch.tx else {
+        return Err(precondition_failed("channel is not transactional"));
+    };
+    // The settlements go into the engine's transaction now: until the commit they could have been rolled back.
+    for settlement in std::mem::take(&mut tx.settlements) {
+        for handout in &tx.withdrawn[settlement.range] {
+            if handout.consumer == DUPLICATE_SLOT {
+                continue;
+            }
+            let Some(Some(holder)) = ch.holders.get(handout.consumer as usize) else {
+                continue;
+            };
+            match tx
+                .transaction
+                .settle(&holder.consumer, handout.tag, false, settlement.outcome)
+            {
+                // Its queue is gone, or its lease is over: the first means nothing, the second must not be committed.
+                Err(Error::UnknownDelivery { .. }) if holder.consumer.queue().is_deleted() => {}
+                other => other?,
+            }
+        }
+    }
+    if try_commit(ch, cn)? {
+        return Ok(());
+    }
+    cn.stuck = Some(Stuck::Commit(ch.number));
+    cn.pause.set(Pause::ROOM);
+    Ok(())
+}
+
+/// Commits if there is room, and answers. False: not now.
+pub(super) fn try_commit(ch: &mut Channel, cn: &mut Connection) -> Result<bool, Failure> {
+    let Some(tx) = &mut ch.tx else {
+        return Ok(true);
+    };
+    if tx.publishes != 0 && cn.front.alarms().any() {
+        return Ok(false);
+    }
+    let ticket = match tx.transaction.commit() {
+        Ok(ticket) => ticket,
+        Err(Error::Busy | Error::DiskFull) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let withdrawn = std::mem::take(&mut tx.withdrawn);
+    **tx = Tx::new(&cn.host()?);
+    for handout in withdrawn {
+        if ch
+            .holder(handout.consumer)
+            .is_some_and(|holder| holder.turn == Turn::Full)
+        {
+            ch.list(cn, handout.consumer);
+        }
+        ch.tidy_slot(handout.consumer);
+    }
+    ch.unpark(cn);
+    let durable = cn.front.broker().durable();
+    cn.output
+        .send_when_durable(ch.number, &Method::TxCommitOk {}, ticket, durable);
+    Ok(true)
+}

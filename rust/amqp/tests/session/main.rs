@@ -1,0 +1,11 @@
+//! Sessions by their bytes: each test is a client that says something and looks at what comes back. No sockets, no
+//! clocks, no threads unless the test is about them.
+
+#[allow(dead_code, reason = "tests of later parts use the rest")]
+mod client;
+
+mod confirms;
+mod consuming;
+mod handshake;
+mod publishing;
+mod settling;
