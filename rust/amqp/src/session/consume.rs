@@ -51,6 +51,7 @@ pub(super) fn consume(
         priority: asked.priority,
         exclusive: flags.exclusive,
         owner: cn.owner,
+        in_turn: true,
         ..ConsumerOptions::default()
     };
     let token = wakeups::token(ch.number, slot);
