@@ -90,6 +90,10 @@ test:  ## Build and run every check and test, as CI does
 bench: $(VENV)/.peers  ## Measure against the peers, in one run (benches/README.md)
 	$(BIN)/python benches/inprocess.py $(ARGS)
 
+.PHONY: bench-amqp
+bench-amqp: $(VENV)/.built  ## Load the server and RabbitMQ alike over AMQP (benches/README.md)
+	$(BIN)/python benches/amqp/run.py $(ARGS)
+
 .PHONY: bench-python
 bench-python: $(VENV)/.built  ## The Python API under pytest-benchmark
 	$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only $(ARGS)
