@@ -43,6 +43,11 @@ def test_stub_and_extension_have_the_same_names() -> None:
                 for item in node.body
                 if isinstance(item, ast.FunctionDef) and not item.name.startswith("__")
             }
+            methods |= {
+                item.target.id
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            }
             real = {name for name in vars(getattr(_core, node.name)) if not name.startswith("__")}
             assert methods == real, node.name
 

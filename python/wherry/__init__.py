@@ -10,8 +10,12 @@
                 async with delivery:
                     ...
 
-It runs on trio and asyncio; `wherry.blocking` is the same for plain threads.
+It runs on trio and asyncio; `wherry.blocking` is the same for plain threads. `wherry.serve` lets
+AMQP 0-9-1 clients in; `wherry.testing` is a broker for tests.
 """
+
+import importlib
+from types import ModuleType
 
 from wherry import blocking
 from wherry._batch import Batch
@@ -51,6 +55,7 @@ from wherry._errors import (
 )
 from wherry._exchange import Exchange
 from wherry._queue import Queue
+from wherry._serve import serve
 from wherry._types import (
     Binding,
     BrokerStatistics,
@@ -71,6 +76,7 @@ __all__ = [
     # Opening
     "open",
     "blocking",
+    "serve",
     # The broker
     "Broker",
     "VirtualHost",
@@ -125,3 +131,10 @@ __all__ = [
     "Unroutable",
     "WrongLoop",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Loaded when they are used: most programs need neither.
+    if name in ("server", "testing"):
+        return importlib.import_module(f"wherry.{name}")
+    raise AttributeError(f"module 'wherry' has no attribute '{name}'")

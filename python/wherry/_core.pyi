@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, TypeVar, final
 
 from typing_extensions import Self, disjoint_base
 
@@ -20,8 +20,10 @@ from wherry._types import (
     Retry,
     ScheduledMessage,
 )
+from wherry.server.permissions import AccessTable
 
 __all__ = [
+    "AmqpSession",
     "BlockingConsumer",
     "Clock",
     "Completed",
@@ -30,6 +32,7 @@ __all__ = [
     "Engine",
     "Exchange",
     "Fifo",
+    "FrontEnd",
     "Message",
     "Port",
     "PriorityFifo",
@@ -40,6 +43,9 @@ __all__ = [
     "describe_exchange",
     "describe_queue",
     "verify_journal",
+    "check_pattern",
+    "declare_exchange_from_arguments",
+    "declare_queue_from_arguments",
 ]
 
 _T = TypeVar("_T", covariant=True)
@@ -147,6 +153,9 @@ class Port:
 
     def signal(self) -> None:
         """Raises the descriptor, whatever is ready."""
+
+    def next_token(self) -> int:
+        """A token that nobody has, for a session."""
 
     def take_ready(self) -> list[int]:
         """The tokens notified since the last call, each at least once."""
@@ -642,3 +651,119 @@ def describe_queue(host: VirtualHost, name: str) -> dict[str, Any]:
 
 def describe_exchange(host: VirtualHost, name: str) -> dict[str, Any]:
     """How an exchange was declared: type, durable, auto_delete, internal, arguments."""
+
+@final
+class FrontEnd:
+    """What all sessions of one server share. Used by `wherry.server` only."""
+
+    def __new__(
+        cls, engine: Engine, limits: dict[str, int], *, cluster_name: str, platform: str
+    ) -> Self: ...
+    def attach(self, port: Port) -> None:
+        """Gives the journal's progress to a loop, as token 0."""
+
+    def detach(self) -> None:
+        """Stops that."""
+
+    def set_access(self, table: AccessTable) -> None:
+        """Puts users and permissions in force."""
+
+    def set_alarms(self, *, memory: bool, disk: bool) -> None:
+        """Says what is short. The server resumes its sessions after it."""
+
+    def counters(self) -> dict[str, int]:
+        """What the sessions did since the server started, by name."""
+
+    def refuse_confirms(self, count: int) -> None:
+        """The next `count` confirms are nacks."""
+
+    def deliver_twice(self, count: int) -> None:
+        """The next `count` deliveries are followed by duplicates."""
+
+@final
+class AmqpSession:
+    """One AMQP connection's session: bytes in, bytes out, and a status that says what to do next.
+    Used by `wherry.server` only, on the thread of its loop.
+    """
+
+    OUTPUT: ClassVar[int]
+    PAUSE_READING: ClassVar[int]
+    CLOSE: ClassVar[int]
+    AUTHENTICATE: ClassVar[int]
+    WAITS_FOR_DISK: ClassVar[int]
+    WAITS_FOR_ROOM: ClassVar[int]
+
+    def __new__(
+        cls,
+        front: FrontEnd,
+        port: Port,
+        token: int,
+        *,
+        host: str,
+        port_number: int,
+        loopback: bool,
+        certificate_name: str | None,
+        tls: bool,
+    ) -> Self: ...
+    @property
+    def user(self) -> str | None:
+        """Who logged in, once somebody did."""
+
+    @property
+    def virtual_host(self) -> str | None:
+        """The virtual host, once it is open."""
+
+    def receive(self, buffer: bytes | bytearray, count: int) -> int:
+        """The first `count` bytes of the buffer came in; a status."""
+
+    def take_output(self, budget: int) -> tuple[bytes | None, int]:
+        """About `budget` bytes to send, or None; and a status."""
+
+    def resume(self) -> int:
+        """Tries again what had to wait; a status."""
+
+    def credentials(self) -> tuple[str, str, bytes] | None:
+        """Mechanism, user and password to verify, if any."""
+
+    def authenticated(self, user: str) -> int:
+        """The credentials are good, for this user; a status."""
+
+    def refused(self) -> int:
+        """The credentials are not good; a status."""
+
+    def tick(self, now: float) -> int:
+        """About once a second, with the loop's clock; a status."""
+
+    def shut_down(self, text: str) -> int:
+        """Tells the client to go; a status."""
+
+    def lost(self) -> None:
+        """The socket is gone: everything is given back. May be repeated."""
+
+    def info(self) -> dict[str, Any]:
+        """What there is to know about the connection."""
+
+def check_pattern(pattern: str) -> None:
+    """Raises InvalidArgument for a regular expression that permissions cannot use."""
+
+def declare_queue_from_arguments(
+    host: VirtualHost,
+    name: str,
+    *,
+    durable: bool,
+    auto_delete: bool,
+    arguments: dict[str, Any],
+) -> int:
+    """Declares a queue as `queue.declare` does; a receipt."""
+
+def declare_exchange_from_arguments(
+    host: VirtualHost,
+    name: str,
+    *,
+    type: str,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: dict[str, Any],
+) -> int:
+    """Declares an exchange as `exchange.declare` does; a receipt."""

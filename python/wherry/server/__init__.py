@@ -1,1 +1,37 @@
-"""The AMQP 0-9-1 server."""
+"""The AMQP 0-9-1 server: `wherry.serve` starts one. What it can be told beyond that is here.
+
+Names are loaded when they are used: who only reads a configuration needs no event loop.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wherry.server._accounts import Users
+    from wherry.server._run import run
+    from wherry.server._server import Server, ThreadServer
+    from wherry.server._serving import Serving
+    from wherry.server._settings import TLS
+    from wherry.server.users import UserStore
+
+__all__ = ["TLS", "Server", "Serving", "ThreadServer", "UserStore", "Users", "run"]
+
+_MODULES = {
+    "TLS": "_settings",
+    "Server": "_server",
+    "Serving": "_serving",
+    "ThreadServer": "_server",
+    "UserStore": "users",
+    "Users": "_accounts",
+    "run": "_run",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'wherry.server' has no attribute '{name}'")
+    value: object = getattr(importlib.import_module(f"wherry.server.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -22,6 +22,7 @@ mod parker;
 mod port;
 mod properties;
 mod queue;
+mod server;
 mod statistics;
 mod transaction;
 mod verify;
@@ -55,6 +56,11 @@ mod _core {
     use crate::port::Port;
     #[pymodule_export]
     use crate::queue::Queue;
+    #[pymodule_export]
+    use crate::server::{
+        AmqpSession, FrontEnd, check_pattern, declare_exchange_from_arguments,
+        declare_queue_from_arguments,
+    };
     #[pymodule_export]
     use crate::transaction::Transaction;
     #[pymodule_export]

@@ -181,6 +181,11 @@ impl Port {
         self.inner.wake.signal();
     }
 
+    /// A token that nobody has, for a session.
+    fn next_token(&self) -> u64 {
+        self.inner.next_token()
+    }
+
     /// The tokens notified since the last call, each at least once.
     fn take_ready(&self) -> Vec<u64> {
         self.inner.signalled.swap(false, Ordering::AcqRel);

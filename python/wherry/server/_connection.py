@@ -1,0 +1,441 @@
+"""One client's connection: moves bytes between its socket and its session.
+
+The session (Rust) owns the protocol and everything it holds of the broker; here is only the socket.
+Input is read into one buffer that all connections of the loop share and parsed at once. Output is
+written as soon as the session has some, right where that was noticed; what the socket does not take
+waits here, at most one budget of it, until the socket can be written again. Everything runs on the
+loop's thread, and nothing here raises: what goes wrong in a connection ends that connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from wherry import _core
+from wherry.server._poll import HANGUP, READ, WRITE
+from wherry.server._tls import Secure
+
+if TYPE_CHECKING:
+    from wherry.server._hub import Hub
+    from wherry.server._listener import Endpoint
+
+log = logging.getLogger("wherry.server")
+
+# Asked of a session at a time. Large enough for a system call to carry hundreds of small messages,
+# small enough that ten thousand clients that read nothing hold bytes, not memory: it is what each
+# of them may have lying here.
+OUTPUT_BUDGET_BYTES = 64 << 10
+
+# Budgets written for one connection before others have their turn.
+_BUDGETS_PER_TURN = 4
+
+# After the last byte is sent, wait so long for the client to close too, in seconds. Closing at once
+# could make the system throw away what is on its way to the client, such as the reason.
+LINGER_SECONDS = 3.0
+
+_AUTHENTICATE = _core.AmqpSession.AUTHENTICATE
+_CLOSE = _core.AmqpSession.CLOSE
+_OUTPUT = _core.AmqpSession.OUTPUT
+_PAUSE_READING = _core.AmqpSession.PAUSE_READING
+_WAITS_FOR_DISK = _core.AmqpSession.WAITS_FOR_DISK
+_WAITS_FOR_ROOM = _core.AmqpSession.WAITS_FOR_ROOM
+
+
+class Connection:
+    """A client. Made by the hub for an accepted socket."""
+
+    __slots__ = (
+        "_ends_at",
+        "_hub",
+        "_in_again",
+        "_secure",
+        "_socket",
+        "_unsent",
+        "_what",
+        "accepted_at",
+        "authenticating",
+        "endpoint",
+        "held",
+        "host",
+        "id",
+        "loopback",
+        "opened",
+        "paused",
+        "port",
+        "session",
+        "user",
+        "virtual_host",
+        "waits_for_disk",
+        "waits_for_room",
+    )
+
+    def __init__(
+        self, hub: Hub, sock: socket.socket, address: tuple[str, int], endpoint: Endpoint
+    ) -> None:
+        self.id = hub.port.next_token()
+        self.host, self.port = address[:2]
+        # Judged by the peer's address: ours says nothing about where it sits.
+        self.loopback = is_loopback(self.host)
+        self.endpoint = endpoint
+        # Unix seconds, for the listing.
+        self.accepted_at = time.time()
+        self.session: _core.AmqpSession | None = None
+        # The session wants no input now.
+        self.paused = False
+        # A test or an operator wants no input to be read now.
+        self.held = False
+        self.waits_for_disk = False
+        self.waits_for_room = False
+        self.authenticating = False
+        # It has a user and a virtual host.
+        self.opened = False
+        self.user: str | None = None
+        self.virtual_host: str | None = None
+        self._hub = hub
+        self._socket = sock
+        self._secure: Secure | None = None
+        self._unsent: memoryview | None = None
+        self._what = READ
+        self._in_again = False
+        # A moment of the loop's clock: the TLS handshake must be over, or after the last byte was
+        # sent the client must have closed.
+        self._ends_at: float | None = None
+        if endpoint.context is None:
+            self._start_session(None)
+        else:
+            self._secure = Secure(endpoint.context)
+            self._ends_at = hub.now() + hub.handshake_seconds
+        hub.poller.add(sock, self, READ)
+
+    @property
+    def open(self) -> bool:
+        """Whether the socket is still there."""
+        return self._socket.fileno() >= 0
+
+    def _start_session(self, certificate_name: str | None) -> None:
+        self.session = _core.AmqpSession(
+            self._hub.front,
+            self._hub.port,
+            self.id,
+            host=self.host,
+            port_number=self.port,
+            loopback=self.loopback,
+            certificate_name=certificate_name,
+            tls=self._secure is not None,
+        )
+
+    # What the poller tells
+
+    def on_ready(self, what: int) -> None:
+        """The socket can be read or written, or is gone."""
+        try:
+            if what & WRITE:
+                self._write_unsent()
+            if what & READ and self._what & READ:
+                self._read()
+            elif what & HANGUP:
+                if self._what & READ:
+                    self._read()
+                else:
+                    self.drop("the client has gone")
+        except Exception:
+            self.fail()
+
+    def on_again(self) -> None:
+        """Others had their turn: go on writing."""
+        self._in_again = False
+        self.flush()
+
+    def flush(self) -> None:
+        """The session may have something to send."""
+        if self._unsent is None and self.session is not None and self._ends_at is None:
+            try:
+                self._after(_OUTPUT)
+            except Exception:
+                self.fail()
+
+    # Input
+
+    def _read(self) -> None:
+        buffer = self._hub.buffer
+        try:
+            count = self._socket.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.drop(f"reading failed: {error.strerror}")
+            return
+        if count == 0:
+            self.drop("the client has closed")
+        elif self.session is None or self._secure is not None:
+            self._read_secure(self._hub.view[:count])
+        elif self._ends_at is None:
+            self._after(self.session.receive(buffer, count))
+
+    def _read_secure(self, ciphertext: memoryview) -> None:
+        secure = self._secure
+        assert secure is not None
+        try:
+            secure.feed(ciphertext)
+            if not secure.established:
+                done = secure.handshake()
+                self._send_now(secure.ciphertext())
+                if not done or not self.open:
+                    return
+                self._ends_at = None
+                self._start_session(secure.certificate_name(self._hub.login_from))
+            session = self.session
+            assert session is not None
+            for count in secure.read_into(self._hub.view):
+                if count == 0:
+                    self.drop("the client has closed")
+                elif self._ends_at is None:
+                    self._after(session.receive(self._hub.buffer, count))
+                if not self.open:
+                    return
+            # A new key or an alert, if there was one.
+            self._send_now(secure.ciphertext())
+        except ssl.SSLError as error:
+            # An alert tells the client why.
+            self._send_now(secure.ciphertext())
+            self.drop(f"TLS failed: {error.reason or error}")
+
+    # What the session answered
+
+    def _after(self, status: int) -> None:
+        """Do what the session asks for."""
+        assert self.session is not None
+        if not self.opened and self.session.virtual_host is not None:
+            self.opened = True
+            self.user, self.virtual_host = self.session.user, self.session.virtual_host
+            self._hub.opened(self)
+        if status & _OUTPUT and self._unsent is None:
+            status = self._write(self.session, status)
+            if not self.open:
+                return
+        paused = bool(status & _PAUSE_READING)
+        if paused is not self.paused:
+            self.paused = paused
+            self._watch()
+        waits = bool(status & _WAITS_FOR_ROOM)
+        if waits is not self.waits_for_room:
+            self.waits_for_room = waits
+            self._hub.waiting_for_room(self, waits)
+        waits = bool(status & _WAITS_FOR_DISK)
+        if waits is not self.waits_for_disk:
+            self.waits_for_disk = waits
+            self._hub.waiting_for_disk(self, waits)
+        if status & _AUTHENTICATE and not self.authenticating:
+            self.authenticating = True
+            self._hub.authenticate(self)
+        if status & _CLOSE and self._unsent is None and not self._in_again:
+            self._finish()
+
+    def answered(self, status: int) -> None:
+        """The session said this when somebody else called it."""
+        if self.open:
+            try:
+                self._after(status)
+            except Exception:
+                self.fail()
+
+    def resume(self) -> None:
+        """What held the session up may be over."""
+        if self.open and self.session is not None:
+            self.answered(self.session.resume())
+
+    def tick(self, now: float) -> None:
+        """About once a second. `now`: the loop's clock."""
+        if self._ends_at is not None:
+            if now >= self._ends_at:
+                self.drop("it took too long")
+        elif self.session is not None:
+            self.answered(self.session.tick(now))
+
+    # Output
+
+    def _write(self, session: _core.AmqpSession, status: int) -> int:
+        for _ in range(_BUDGETS_PER_TURN):
+            data, status = session.take_output(OUTPUT_BUDGET_BYTES)
+            if data:
+                if self._secure is not None:
+                    data = self._secure.encrypt(data)
+                if not self._send(data):
+                    return status
+            if not status & _OUTPUT:
+                return status
+        if not self._in_again:
+            self._in_again = True
+            self._hub.poller.again(self)
+        return status
+
+    def _send_now(self, data: bytes) -> None:
+        """TLS's own bytes. They are few: they go behind what is unsent."""
+        if not data or not self.open:
+            return
+        if self._unsent is None:
+            self._send(data)
+        else:
+            self._unsent = memoryview(bytes(self._unsent) + data)
+
+    def _send(self, data: bytes) -> bool:
+        """Give it to the socket; false when not all of it was taken."""
+        try:
+            sent = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self.drop(f"writing failed: {error.strerror}")
+            return False
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(data)[sent:]
+        self._watch()
+        return False
+
+    def _write_unsent(self) -> None:
+        unsent = self._unsent
+        if unsent is not None:
+            try:
+                sent = self._socket.send(unsent)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.drop(f"writing failed: {error.strerror}")
+                return
+            if sent < len(unsent):
+                self._unsent = unsent[sent:]
+                return
+            self._unsent = None
+        self._watch()
+        if self._ends_at is None and self.session is not None:
+            self._after(_OUTPUT)
+        elif self._ends_at is not None and self.session is not None:
+            self._shut()
+
+    def _watch(self) -> None:
+        """Tell the poller what to watch for."""
+        what = 0 if self.paused or self.held else READ
+        if self._unsent is not None:
+            what |= WRITE
+        if what != self._what:
+            self._what = what
+            self._hub.poller.change(self._socket, what)
+
+    def hold(self, held: bool) -> None:
+        """Read nothing from this client, or go on."""
+        self.held = held
+        if self.open:
+            self._watch()
+
+    # The end
+
+    def _finish(self) -> None:
+        """All is said: say goodbye, and give the client time to do the same."""
+        if self._ends_at is not None:
+            return
+        assert self.session is not None
+        self._ends_at = self._hub.now() + LINGER_SECONDS
+        self.session.lost()
+        if self._secure is not None:
+            self._send_now(self._secure.goodbye())
+        if self.paused:
+            # What still comes is read and thrown away.
+            self.paused = False
+            self._watch()
+        if self._unsent is None and self.open:
+            self._shut()
+
+    def _shut(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.drop("the client has gone")
+
+    def drop(self, why: str, *, reset: bool = False) -> None:
+        """Close the socket and let the session give back what it holds. May be repeated.
+
+        Args:
+            reset: the client sees a reset connection, as after a crash.
+        """
+        if not self.open:
+            return
+        if reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._hub.poller.remove(self._socket)
+        self._socket.close()
+        self._unsent = None
+        try:
+            if self.session is not None:
+                self.session.lost()
+        finally:
+            self._hub.ended(self, why)
+
+    def fail(self) -> None:
+        """An exception that is nobody's fault but ours: this connection ends, the others do not."""
+        log.exception("connection %s: internal error", self.id, extra=self.fields())
+        try:
+            self.drop("internal error")
+        except Exception:
+            log.exception("connection %s: closing it failed", self.id, extra=self.fields())
+
+    def info(self) -> dict[str, Any]:
+        """What there is to know about it."""
+        info = {} if self.session is None else self.session.info()
+        return {
+            **info,
+            "id": self.id,
+            "host": self.host,
+            "port": self.port,
+            "tls": self._secure is not None,
+            "connected_at": self.accepted_at,
+            "listener": self.endpoint.url,
+        }
+
+    def busy(self) -> list[str]:
+        """What is on its way here, in words."""
+        busy: list[str] = []
+        if not self.open or self.session is None:
+            return busy
+        waiting = _waiting_bytes(self._socket)
+        if waiting:
+            busy.append(f"has {waiting} bytes to be read")
+        if self._unsent is not None or self._in_again:
+            busy.append("has output to be sent")
+        unconfirmed = self.session.info()["unconfirmed"]
+        if unconfirmed:
+            busy.append(f"waits for {unconfirmed} confirms")
+        return busy
+
+    def fields(self) -> dict[str, object]:
+        """For log records."""
+        fields: dict[str, object] = {"connection": self.id, "peer": f"{self.host}:{self.port}"}
+        if self.opened:
+            fields["user"] = self.user
+            fields["vhost"] = self.virtual_host
+        return fields
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a peer's address can only be of this machine."""
+    host = host.partition("%")[0].lower()
+    if host.startswith("::ffff:"):
+        host = host.removeprefix("::ffff:")
+    return host == "::1" or host.startswith("127.")
+
+
+def _waiting_bytes(sock: socket.socket) -> int:
+    """Bytes that came in and were not read yet."""
+    try:
+        import fcntl
+        import termios
+    except ImportError:  # Windows: whoever asks looks again a little later
+        return 0
+    answer = fcntl.ioctl(sock, termios.FIONREAD, b"\0\0\0\0")
+    return int.from_bytes(answer, sys.byteorder)

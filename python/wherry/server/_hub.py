@@ -1,0 +1,467 @@
+"""The server on its loop: all connections, their wake-ups, logins, ticks, alarms, and the end.
+
+The engine and the sessions name connections by token through a port; token 0 is the journal's
+progress (and room for publishers). Wake-ups are served where they come up: a session call made here
+that makes another session ready writes to that one's socket on its way out, without a turn of the
+scheduler. Everything here runs on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import platform
+import socket
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from wherry import _core
+from wherry.server._connection import Connection
+from wherry.server._poll import READ, poller
+from wherry.server._tls import server_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry.server._accounts import Users
+    from wherry.server._listener import Endpoint
+    from wherry.server._settings import Settings
+
+log = logging.getLogger("wherry.server")
+
+_COMMITS = 0
+
+# Read from a socket at a time: some thousand small messages, two large frames.
+BUFFER_BYTES = 256 << 10
+
+# Passwords checked at a time. A check takes some 50 ms of a core, on purpose.
+LOGINS_MAX = 2
+
+# Connections that are not open yet; more stay in the system's backlog. A peer that says nothing
+# holds its place for `handshake_seconds` only.
+HANDSHAKES_MAX = 1000
+
+# Seconds from accept to open, as in RabbitMQ.
+HANDSHAKE_SECONDS = 10
+
+# Limits that are kept here; the sessions have the others.
+_OWN_LIMITS = {"verifications_max", "handshakes_max"}
+
+# Connections ticked before others have a turn: some hundred microseconds.
+_TICKS_PER_TURN = 256
+
+# Rounds of wake-ups served in one go, before the sockets have their turn.
+_DRAINS_MAX = 16
+
+
+class Hub:
+    """One server's connections. Made and used on the loop that runs it."""
+
+    def __init__(self, engine: _core.Engine, settings: Settings, users: Users) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.users = users
+        self.handshake_seconds = float(settings.limits.get("handshake_seconds", HANDSHAKE_SECONDS))
+        self.login_from = getattr(settings.tls, "login_from", "common_name")
+        self.poller = poller()
+        self.buffer = bytearray(BUFFER_BYTES)
+        self.view = memoryview(self.buffer)
+        self.connections: dict[int, Connection] = {}
+        self.endpoints: list[Endpoint] = []
+        self.now = trio.current_time
+        self._pending = 0
+        # Whose sessions wait for room, or for the journal's progress.
+        self._room: set[Connection] = set()
+        self._disk: set[Connection] = set()
+        self._wants_commits = False
+        self._draining = False
+        self._stopping = False
+        self._empty = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        self._token = trio.lowlevel.current_trio_token()
+        self._logins = trio.CapacityLimiter(
+            int(settings.limits.get("verifications_max", LOGINS_MAX))
+        )
+        self._handshakes_max = int(settings.limits.get("handshakes_max", HANDSHAKES_MAX))
+        trio.lowlevel.enable_ki_protection(Hub.drain)
+        self.port = _core.Port(self)
+        self.front = _core.FrontEnd(
+            engine,
+            # Whole numbers; a part of a second is rounded up, not away.
+            {
+                name: math.ceil(value)
+                for name, value in settings.limits.items()
+                if name not in _OWN_LIMITS
+            },
+            cluster_name=settings.cluster_name,
+            platform=f"Python {platform.python_version()}",
+        )
+        self.front.attach(self.port)
+        self.set_access()
+
+    # Running
+
+    async def run(self, endpoints: list[Endpoint], started: Callable[[], None]) -> None:
+        """Serve until cancelled, then close what is left."""
+        self.endpoints = endpoints
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.poller.add(self.port.fileno(), _PortSource(self), READ)
+                for endpoint in endpoints:
+                    endpoint.start(self)
+                self.users.on_change(self._users_changed)
+                nursery.start_soon(self.poller.run)
+                nursery.start_soon(self._ticks)
+                if self.settings.directory is not None:
+                    nursery.start_soon(self._watch_disk, self.settings.directory)
+                started()
+        finally:
+            self._nursery = None
+            self._stop_listening()
+            for connection in list(self.connections.values()):
+                connection.drop("the server has ended")
+            self.poller.remove(self.port.fileno())
+            self.front.detach()
+            self.poller.close()
+
+    async def shut_down(self, seconds: float) -> None:
+        """Tell all clients to go, and wait so long for it. Then `run` may be cancelled."""
+        self._stopping = True
+        self._stop_listening()
+        for connection in list(self.connections.values()):
+            if connection.session is None:
+                connection.drop("the server ends")
+            else:
+                connection.hold(False)
+                connection.answered(
+                    connection.session.shut_down(
+                        "broker forced connection closure with reason 'shutdown'"
+                    )
+                )
+        self.drain()
+        if self.connections:
+            with trio.move_on_after(seconds):
+                await self._empty.wait()
+
+    def _stop_listening(self) -> None:
+        for endpoint in self.endpoints:
+            endpoint.close()
+        self.endpoints = []
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call it after so many seconds, if the server still runs."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._later, seconds, function)
+
+    async def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        await trio.sleep(seconds)
+        function()
+
+    # Connections come and go
+
+    def may_accept(self) -> bool:
+        """Whether there is room for one more that is not open yet."""
+        return self._pending < self._handshakes_max and not self._stopping
+
+    def accepted(self, sock: socket.socket, address: Any, endpoint: Endpoint) -> None:
+        """A client has connected."""
+        try:
+            sock.setblocking(False)
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = Connection(self, sock, address, endpoint)
+        except OSError as error:
+            log.warning("lost a client while accepting it: %s", error)
+            sock.close()
+            return
+        except Exception:
+            log.exception("cannot serve a client")
+            sock.close()
+            return
+        self.connections[connection.id] = connection
+        self._pending += 1
+        log.debug("connection %s: accepted", connection.id, extra=connection.fields())
+
+    def ended(self, connection: Connection, why: str) -> None:
+        """Its socket is closed, and its session has given everything back."""
+        if self.connections.pop(connection.id, None) is None:
+            return
+        if not connection.opened:
+            self._pending -= 1
+        self._room.discard(connection)
+        self._disk.discard(connection)
+        level = logging.INFO if connection.opened else logging.DEBUG
+        log.log(level, "connection %s: closed: %s", connection.id, why, extra=connection.fields())
+        if not self.connections and self._stopping:
+            self._empty.set()
+        self.drain()
+
+    def opened(self, connection: Connection) -> None:
+        """Its handshake is over: it has a user and a virtual host."""
+        self._pending -= 1
+        log.info("connection %s: open", connection.id, extra=connection.fields())
+
+    def waiting_for_room(self, connection: Connection, waits: bool) -> None:
+        """The session has a publish that was refused as Busy, or not any more."""
+        if waits:
+            self._room.add(connection)
+            self._want_commits(connection)
+        else:
+            self._room.discard(connection)
+
+    def waiting_for_disk(self, connection: Connection, waits: bool) -> None:
+        """The session has something to send when more is durable, or not any more."""
+        if waits:
+            self._disk.add(connection)
+            self._want_commits(connection)
+        else:
+            self._disk.discard(connection)
+
+    def _want_commits(self, connection: Connection) -> None:
+        if not self._wants_commits:
+            self._wants_commits = True
+            self.port.want_commits(True)
+            # Progress between its look and this call was not told: it looks again.
+            self.poller.again(connection)
+
+    # Wake-ups
+
+    def drain(self) -> None:
+        """Serve whoever was named. Never raises."""
+        if self._draining:
+            return  # the one outside goes on
+        self._draining = True
+        connections = self.connections
+        take_ready = self.port.take_ready
+        try:
+            for _ in range(_DRAINS_MAX):
+                tokens = take_ready()
+                if not tokens:
+                    return
+                for token in tokens:
+                    if token == _COMMITS:
+                        self._progress()
+                    else:
+                        connection = connections.get(token)
+                        if connection is not None:
+                            connection.flush()
+            self.port.signal()
+        except Exception:
+            log.exception("serving wake-ups failed")
+        finally:
+            self._draining = False
+
+    def _progress(self) -> None:
+        """More is durable, or there is room again."""
+        for connection in list(self._disk):
+            connection.flush()
+        for connection in list(self._room):
+            connection.resume()
+
+    # Logins
+
+    def authenticate(self, connection: Connection) -> None:
+        """Check what the client said, in a thread."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._authenticate, connection)
+
+    async def _authenticate(self, connection: Connection) -> None:
+        try:
+            session = connection.session
+            assert session is not None
+            credentials = session.credentials()
+            if credentials is None:
+                return
+            mechanism, name, password = credentials
+            refusal = None
+            if mechanism not in self.settings.mechanisms:
+                refusal = "this mechanism is not among auth.mechanisms"
+            elif name in self.settings.loopback_users and not connection.loopback:
+                refusal = "this user may log in from this machine only"
+            elif mechanism == "EXTERNAL":
+                known = await self._in_thread(self.users.exists, name)
+                refusal = None if known else "the certificate names no user"
+            else:
+                user = await self._in_thread(self._verify, name, password)
+                refusal = None if user is not None else "wrong user or password"
+            connection.authenticating = False
+            if not connection.open:
+                return
+            if refusal is None:
+                connection.answered(session.authenticated(name))
+            else:
+                log.warning(
+                    "connection %s: login of '%s' with %s refused: %s",
+                    connection.id,
+                    name,
+                    mechanism,
+                    refusal,
+                    extra=connection.fields(),
+                )
+                connection.answered(session.refused())
+            self.drain()
+        except Exception:
+            connection.fail()
+
+    def _verify(self, name: str, password: bytes) -> Any | None:
+        try:
+            return self.users.verify(name, password.decode())
+        except UnicodeDecodeError:
+            return None  # no password of ours is anything but text
+
+    async def _in_thread(self, function: Callable[..., Any], *args: object) -> Any:
+        return await trio.to_thread.run_sync(
+            function, *args, limiter=self._logins, abandon_on_cancel=True
+        )
+
+    def _users_changed(self) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self.set_access, idempotent=True)
+
+    def set_access(self) -> None:
+        """Tell the sessions what the users may do now."""
+        try:
+            self.front.set_access(self.users.snapshot())
+        except Exception:
+            log.exception("the users' permissions cannot be used: those from before stay")
+
+    # Once a second
+
+    async def _ticks(self) -> None:
+        while True:
+            await trio.sleep(1)
+            # Another process may have changed the users' file.
+            await trio.to_thread.run_sync(self.users.refresh)
+            for index, connection in enumerate(list(self.connections.values())):
+                connection.tick(self.now())
+                if connection in self._room:
+                    connection.resume()
+                if index % _TICKS_PER_TURN == _TICKS_PER_TURN - 1:
+                    await trio.lowlevel.checkpoint()
+            self.drain()
+            if self._wants_commits and not self._disk and not self._room:
+                # Not sooner: who publishes with confirms waits time and again.
+                self._wants_commits = False
+                self.port.want_commits(False)
+
+    async def _watch_disk(self, directory: str) -> None:
+        """Hold publishers back while the volume has too little space. Memory needs no watching: the
+        engine tells each publisher itself.
+        """
+        low = False
+        least = self.settings.disk_free_bytes_min
+        while True:
+            try:
+                # A network volume may take its time.
+                free = await trio.to_thread.run_sync(_free_bytes, directory)
+            except OSError as error:
+                log.warning("cannot see how much space %s has: %s", directory, error)
+            else:
+                if low is not (free < least):
+                    low = free < least
+                    self._disk_is(low, directory, free)
+            await trio.sleep(1)
+
+    def _disk_is(self, low: bool, directory: str, free: int) -> None:
+        self.front.set_alarms(memory=False, disk=low)
+        if low:
+            log.error(
+                "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
+                "there is more",
+                directory,
+                free,
+                self.settings.disk_free_bytes_min,
+            )
+        else:
+            log.warning("%s has space again: publishers go on", directory)
+            for connection in list(self._room):
+                connection.resume()
+        self.drain()
+
+    # For operators
+
+    def listing(self) -> list[dict[str, Any]]:
+        """What there is to know about each connection."""
+        return [connection.info() for connection in list(self.connections.values())]
+
+    def reload_certificates(self) -> None:
+        """New certificates for new connections."""
+        if self.settings.tls is not None:
+            context = server_context(self.settings.tls)
+            for endpoint in self.endpoints:
+                if endpoint.tls:
+                    endpoint.context = context
+
+    def close_connection(self, number: int, reason: str) -> bool:
+        """Tell one client to go; false when there is none of this id."""
+        connection = self.connections.get(number)
+        if connection is None:
+            return False
+        if connection.session is None:
+            connection.drop(reason)
+        else:
+            connection.answered(connection.session.shut_down(reason))
+        self.drain()
+        return True
+
+    # For tests of applications
+
+    def drop_connections(self, virtual_host: str | None) -> int:
+        """Cut all connections, or those to one virtual host, as a crash does; how many."""
+        dropped = 0
+        for connection in list(self.connections.values()):
+            if virtual_host in (None, connection.virtual_host):
+                connection.drop("a test cut it", reset=True)
+                dropped += 1
+        self.drain()
+        return dropped
+
+    def hold(self, held: bool) -> None:
+        """Read from no connection, or go on."""
+        for connection in list(self.connections.values()):
+            connection.hold(held)
+
+    def is_idle(self) -> bool:
+        """Nothing is ready, unacknowledged, unconfirmed, or on its way in a socket."""
+        return not self.busy()
+
+    def busy(self) -> list[str]:
+        """What is there to be done, in words."""
+        busy = []
+        for connection in self.connections.values():
+            busy += [f"connection {connection.id} {what}" for what in connection.busy()]
+        numbers = self.engine.statistics()
+        for state in ("ready", "unacked"):
+            if numbers[state]:
+                busy.append(f"{numbers[state]} messages are {state}")
+        return busy
+
+
+def _free_bytes(directory: str) -> int:
+    if hasattr(os, "statvfs"):
+        volume = os.statvfs(directory)
+        return volume.f_bavail * volume.f_frsize
+    import shutil
+
+    return shutil.disk_usage(directory).free
+
+
+class _PortSource:
+    """The port's descriptor, for the poller."""
+
+    __slots__ = ("_hub",)
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def on_ready(self, what: int) -> None:
+        """Another thread made something ready."""
+        self._hub.port.clear()
+        self._hub.drain()
+
+    def on_again(self) -> None:
+        """Never asked for."""

@@ -1,0 +1,176 @@
+"""Listening sockets: binding them, and accepting what comes in without starving who is there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from wherry.server._poll import READ
+from wherry.server._tls import server_context
+
+if TYPE_CHECKING:
+    import ssl
+
+    from wherry.server._hub import Hub
+    from wherry.server._settings import Settings
+
+log = logging.getLogger("wherry.server")
+
+# Connections accepted in one turn before those that are there go on.
+_ACCEPTS_PER_TURN = 32
+
+# When the process or the system has no descriptor left, accept again after so many seconds. Those
+# who wait stay in the backlog meanwhile.
+ACCEPT_PAUSE_SECONDS = 0.1
+
+# The client changed its mind between connecting and being accepted, or its network did.
+_ITS_OWN_FAULT = {
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+}
+
+
+class Endpoint:
+    """One address that the server listens on."""
+
+    __slots__ = ("_hub", "_paused", "context", "host", "port", "socket", "tls")
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        self.socket = sock
+        self.host, self.port = sock.getsockname()[:2]
+        self.tls = context is not None
+        # Of connections accepted from now on.
+        self.context = context
+        self._paused = False
+        self._hub: Hub | None = None
+
+    @property
+    def url(self) -> str:
+        """The address as clients write it, without user."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'amqps' if self.tls else 'amqp'}://{host}:{self.port}/"
+
+    @property
+    def local_url(self) -> str:
+        """The same for clients on this machine, for whom "all addresses" is no address."""
+        return self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+    def start(self, hub: Hub) -> None:
+        """Begin to accept."""
+        self._hub = hub
+        hub.poller.add(self.socket, self, READ)
+
+    def on_ready(self, what: int) -> None:
+        """Somebody connects."""
+        hub = self._hub
+        if hub is None or self._paused:
+            return
+        for _ in range(_ACCEPTS_PER_TURN):
+            if not hub.may_accept():
+                self.pause()
+                return
+            try:
+                sock, address = self.socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _ITS_OWN_FAULT:
+                    continue
+                log.warning(
+                    "cannot accept on %s: %s: trying again", self.url, error.strerror or error
+                )
+                self.pause()
+                return
+            hub.accepted(sock, address, self)
+
+    def on_again(self) -> None:
+        """Never asked for."""
+
+    def pause(self) -> None:
+        """Accept nothing for a moment."""
+        if self._hub is not None and not self._paused:
+            self._paused = True
+            self._hub.poller.change(self.socket, 0)
+            self._hub.later(ACCEPT_PAUSE_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        self._paused = False
+        if self._hub is not None:
+            self._hub.poller.change(self.socket, READ)
+
+    def close(self) -> None:
+        """Listen no more. May be repeated."""
+        if self._hub is not None:
+            self._hub.poller.remove(self.socket)
+            self._hub = None
+        self.socket.close()
+
+
+def bind(settings: Settings) -> list[Endpoint]:
+    """Bind all addresses; none stays bound when one fails.
+
+    Raises:
+        OSError: an address cannot be used; the message names it.
+        ValueError: a TLS listener without certificate.
+    """
+    bound: list[Endpoint] = []
+    context: ssl.SSLContext | None = None
+    try:
+        for address in settings.listen:
+            if address.tls and context is None:
+                if settings.tls is None:
+                    raise ValueError(
+                        f"listening with TLS on {address.host}:{address.port} needs a certificate: "
+                        "give tls="
+                    )
+                context = server_context(settings.tls)
+            bound += [
+                Endpoint(sock, context if address.tls else None)
+                for sock in _bind(address.host, address.port, settings.backlog)
+            ]
+    except BaseException:
+        for endpoint in bound:
+            endpoint.close()
+        raise
+    return bound
+
+
+def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """A socket for each address that the host's name stands for; the same port for all."""
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            if family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setblocking(False)
+            if sys.platform != "win32":  # there it would share the port with others
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            chosen = sockets[0].getsockname()[1] if len(sockets) > 1 else port
+            sock.bind((address[0], chosen, *address[2:]))
+            sock.listen(backlog)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        hint = ": is another broker running?" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(
+            error.errno, f"cannot listen on {host}:{port}: {error.strerror}{hint}"
+        ) from error
+    return sockets

@@ -1,0 +1,281 @@
+"""A running server, as its user holds it: `Server` under trio, `ThreadServer` in plain threads."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar, final
+
+import trio
+
+from wherry.server._hub import Hub
+from wherry.server._listener import bind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry import _core, blocking
+    from wherry._broker import Broker
+    from wherry.server._accounts import Users
+    from wherry.server._listener import Endpoint
+    from wherry.server._settings import Settings
+
+log = logging.getLogger("wherry.server")
+
+T = TypeVar("T")
+
+
+class _Addresses:
+    """What a server says about where it listens."""
+
+    _endpoints: list[Endpoint]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each listener."""
+        return [(endpoint.host, endpoint.port) for endpoint in self._endpoints]
+
+    @property
+    def urls(self) -> list[str]:
+        """What clients connect to, one for each listener, without user and password."""
+        return [endpoint.url for endpoint in self._endpoints]
+
+    @property
+    def amqp_url(self) -> str:
+        """The first of them, as a client on this machine writes it."""
+        return self._endpoints[0].local_url
+
+
+class Runner:
+    """Runs a hub in a system task of the current trio run, until told to stop."""
+
+    def __init__(self, engine: _core.Engine, settings: Settings, users: Users) -> None:
+        self.hub = Hub(engine, settings, users)
+        self.failure: BaseException | None = None
+        self.stopped = trio.Event()
+        self._started = trio.Event()
+        self._scope = trio.CancelScope()
+        self._stopping = False
+
+    async def start(self, bound: list[Endpoint]) -> None:
+        """Serve on these addresses. They are closed with the server."""
+        # A system task, not a nursery around the user's block: the user's exceptions come out as
+        # they went in, and the server serves until it was closed in order.
+        trio.lowlevel.spawn_system_task(self._run, bound, name="wherry server")
+        await self._started.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def _run(self, bound: list[Endpoint]) -> None:
+        try:
+            with self._scope:
+                await self.hub.run(bound, self._started.set)
+        except Exception as error:
+            log.exception("the server has failed")
+            self.failure = error
+        finally:
+            self._started.set()
+            self.stopped.set()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Tell the clients to go, wait so long for it, and end. Seen through if it is cancelled;
+        may be repeated.
+        """
+        with trio.CancelScope(shield=True):
+            if not self._stopping:
+                self._stopping = True
+                if not self.stopped.is_set():
+                    await self.hub.shut_down(drain_seconds)
+                self._scope.cancel()
+            await self.stopped.wait()
+
+    def stop_now(self) -> None:
+        """Wait for nobody any more."""
+        self._scope.cancel()
+
+
+@final
+class Server(_Addresses):
+    """A server on a trio loop. Made by `async with wherry.serve() as server:`."""
+
+    def __init__(self, broker: Broker, settings: Settings, users: Users) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._users = users
+        self._endpoints = []
+        self._runner: Runner | None = None
+
+    async def _start(self) -> None:
+        bound = bind(self._settings)
+        self._endpoints = bound
+        try:
+            self._runner = Runner(self._broker._engine, self._settings, self._users)
+            await self._runner.start(bound)
+        except BaseException:
+            for endpoint in bound:
+                endpoint.close()
+            raise
+
+    async def _stop(self, drain_seconds: float) -> None:
+        if self._runner is not None:
+            await self._runner.stop(drain_seconds)
+
+    @property
+    def _hub(self) -> Hub:
+        assert self._runner is not None
+        return self._runner.hub
+
+    @property
+    def broker(self) -> Broker:
+        """The embedded API on the same queues."""
+        return self._broker
+
+    def connections(self) -> list[dict[str, Any]]:
+        """One dict for each connection: id, host, port, tls, user, virtual_host, state, channels,
+        and the like.
+        """
+        return self._hub.listing()
+
+    def close_connection(self, id: int, reason: str = "closed by the operator") -> bool:
+        """Tell a client to go, with code 320; false when there is no connection of this id."""
+        return self._hub.close_connection(id, reason)
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for connections accepted from now on.
+
+        Raises:
+            OSError, ssl.SSLError: they cannot be used; those from before stay.
+        """
+        self._hub.reload_certificates()
+
+    def reload_users(self) -> None:
+        """Read users and permissions again."""
+        self._users.refresh()
+        self._hub.set_access()
+
+    def stop_now(self) -> None:
+        """Let `aclose` wait for nobody any more."""
+        if self._runner is not None:
+            self._runner.stop_now()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server has ended.
+
+        If it is cancelled, nothing changed.
+
+        Raises:
+            Exception: what it ended with, if that was an error.
+        """
+        assert self._runner is not None
+        await self._runner.stopped.wait()
+        if self._runner.failure is not None:
+            raise self._runner.failure
+
+    async def aclose(self) -> None:
+        """Tell the clients to go, wait a little for them, and close. May be repeated.
+
+        It is seen through even if it is cancelled.
+        """
+        await self._stop(self._settings.drain_seconds)
+
+
+@final
+class ThreadServer(_Addresses):
+    """A server in a thread of its own. Made by `with wherry.serve() as server:`. All its methods
+    may be called from any thread.
+    """
+
+    def __init__(self, broker: blocking.Broker, settings: Settings, users: Users) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._users = users
+        self._endpoints = []
+        self._runner: Runner | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._failure: BaseException | None = None
+        self._ready = threading.Event()
+        # A daemon: a program that forgets to close the server can end all the same.
+        self._thread = threading.Thread(target=self._run, name="wherry server", daemon=True)
+
+    def _start(self) -> None:
+        self._endpoints = bind(self._settings)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            for endpoint in self._endpoints:
+                endpoint.close()
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._main)
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        runner = Runner(self._broker._engine, self._settings, self._users)
+        await runner.start(self._endpoints)
+        self._runner = runner
+        self._ready.set()
+        await runner.stopped.wait()
+        if runner.failure is not None:
+            raise runner.failure
+
+    def _call(self, function: Callable[[], T]) -> T:
+        """Run it on the server's loop."""
+        assert self._token is not None
+        try:
+            return trio.from_thread.run_sync(function, trio_token=self._token)
+        except trio.RunFinishedError:
+            raise RuntimeError("the server has ended") from None
+
+    @property
+    def _hub(self) -> Hub:
+        assert self._runner is not None
+        return self._runner.hub
+
+    @property
+    def broker(self) -> blocking.Broker:
+        """The embedded API on the same queues."""
+        return self._broker
+
+    def connections(self) -> list[dict[str, Any]]:
+        """As `Server.connections`."""
+        return self._call(self._hub.listing)
+
+    def close_connection(self, id: int, reason: str = "closed by the operator") -> bool:
+        """As `Server.close_connection`."""
+        return self._call(lambda: self._hub.close_connection(id, reason))
+
+    def reload_certificates(self) -> None:
+        """As `Server.reload_certificates`."""
+        self._call(self._hub.reload_certificates)
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until the server has ended; false when `timeout` seconds passed first.
+
+        Raises:
+            Exception: what it ended with, if that was an error.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            return False
+        if self._failure is not None:
+            raise self._failure
+        return True
+
+    def close(self) -> None:
+        """Tell the clients to go, wait a little for them, and close. May be repeated."""
+        self._stop(self._settings.drain_seconds)
+
+    def _stop(self, drain_seconds: float) -> None:
+        if self._runner is not None and self._token is not None and self._thread.is_alive():
+            # Suppressed: it ended by itself meanwhile.
+            with contextlib.suppress(trio.RunFinishedError, trio.Cancelled):
+                trio.from_thread.run(self._runner.stop, drain_seconds, trio_token=self._token)
+        self._thread.join()

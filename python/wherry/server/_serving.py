@@ -1,0 +1,166 @@
+"""What `wherry.serve` returns: enter it to start a server, leave it to stop it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any, final
+
+import sniffio
+import trio
+
+from wherry import _broker, blocking
+from wherry._errors import WrongLoop
+from wherry.server._server import Server, ThreadServer
+from wherry.server._settings import AMQP_PORT, AMQPS_PORT, Listen, Settings, from_config
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+
+    from wherry.server._accounts import Users
+    from wherry.server._settings import TLS
+    from wherry.server.config import Config
+
+_NOT_TRIO = (
+    "`async with wherry.serve(...)` runs on trio; beside asyncio, or in plain threads, use "
+    "`with wherry.serve(...)`: the server then has a thread of its own"
+)
+
+
+@final
+class Serving:
+    """A server that is about to start: `async with` under trio, `with` in plain threads."""
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | _broker.Broker | blocking.Broker | None,
+        *,
+        host: str | None,
+        port: int | None,
+        tls: TLS | ssl.SSLContext | None,
+        users: Users | None,
+        config: Config | None,
+        drain_seconds: float | None,
+        open_options: dict[str, Any] | None = None,
+        limits: dict[str, int] | None = None,
+    ) -> None:
+        settings = Settings() if config is None else from_config(config)
+        changes: dict[str, Any] = {}
+        if host is not None or port is not None or (config is None and tls is not None):
+            default = AMQP_PORT if tls is None else AMQPS_PORT
+            listen = Listen(
+                "127.0.0.1" if host is None else host, default if port is None else port, bool(tls)
+            )
+            changes["listen"] = (listen,)
+        if tls is not None:
+            changes["tls"] = tls
+        if drain_seconds is not None:
+            changes["drain_seconds"] = drain_seconds
+        if limits is not None:
+            changes["limits"] = {**settings.limits, **limits}
+        self._path: str | None = None
+        self._given: _broker.Broker | blocking.Broker | None = None
+        self._options = dict(open_options or {})
+        if isinstance(target, _broker.Broker | blocking.Broker):
+            self._given = target
+        elif target is not None:
+            self._path = os.fspath(target)
+        elif config is not None:
+            self._path = config.directory
+        if config is not None:
+            self._options = {
+                "durability": config.durability,
+                "sync_interval": config.sync_interval,
+                "memory_bytes_max": config.memory.bytes_max(),
+                **self._options,
+            }
+        if self._path is not None:
+            changes["directory"] = self._path
+        self._settings = settings.but(**changes)
+        self._config = config
+        self._users = users
+        self._async_stack: AsyncExitStack | None = None
+        self._stack: ExitStack | None = None
+        self._server: Server | ThreadServer | None = None
+
+    def _make_users(self) -> Users:
+        if self._users is not None:
+            return self._users
+        from wherry.server._accounts import default_users
+
+        return default_users(self._path, self._config)
+
+    # Under trio
+
+    async def __aenter__(self) -> Server:
+        if sniffio.current_async_library_cvar.get() == "asyncio" or not _on_trio():
+            raise WrongLoop(_NOT_TRIO)
+        if isinstance(self._given, blocking.Broker):
+            raise TypeError("a broker of wherry.blocking is served by `with`, not `async with`")
+        async with AsyncExitStack() as stack:
+            broker = self._given
+            if broker is None:
+                broker = await stack.enter_async_context(_broker.open(self._path, **self._options))
+            users = await trio.to_thread.run_sync(self._make_users)
+            server = Server(broker, self._settings, users)
+            await server._start()
+            self._async_stack = stack.pop_all()
+        self._server = server
+        return server
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert isinstance(self._server, Server)
+        assert self._async_stack is not None
+        # Who is cancelled wants to end: clients are told, but not waited for.
+        cancelled = exc_type is not None and issubclass(exc_type, trio.Cancelled)
+        try:
+            await self._server._stop(0 if cancelled else self._settings.drain_seconds)
+        finally:
+            await self._async_stack.__aexit__(None, None, None)
+
+    # In threads
+
+    def __enter__(self) -> ThreadServer:
+        if isinstance(self._given, _broker.Broker):
+            raise TypeError(
+                "a broker opened on an event loop is served by `async with` there; in threads give "
+                "its `blocking` twin"
+            )
+        with ExitStack() as stack:
+            broker = self._given
+            if broker is None:
+                broker = stack.enter_context(blocking.open(self._path, **self._options))
+            server = ThreadServer(broker, self._settings, self._make_users())
+            server._start()
+            self._stack = stack.pop_all()
+        self._server = server
+        return server
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert isinstance(self._server, ThreadServer)
+        assert self._stack is not None
+        # Ctrl-C wants to end: clients are told, but not waited for.
+        hurry = exc_type is not None and issubclass(exc_type, KeyboardInterrupt)
+        try:
+            self._server._stop(0 if hurry else self._settings.drain_seconds)
+        finally:
+            self._stack.__exit__(None, None, None)
+
+
+def _on_trio() -> bool:
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True

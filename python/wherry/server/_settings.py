@@ -1,0 +1,113 @@
+"""What a server is told when it starts: plain values, so that `wherry.serve()` in a test needs no
+configuration library. `wherry serve` makes them from its configuration file (`_run`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import os
+    import ssl
+
+    from wherry.server.config import Config
+
+# Bytes that must stay free on the volume of the data directory: below it publishers are held back.
+# RabbitMQ's default.
+DISK_FREE_BYTES_MIN = 50_000_000
+
+# How long a stopping server waits for its clients to say goodbye, in seconds. A client that is
+# alive answers within a round trip; longer than this keeps a supervisor waiting.
+DRAIN_SECONDS = 5.0
+
+AMQP_PORT = 5672
+AMQPS_PORT = 5671
+
+
+@dataclass(frozen=True)
+class TLS:
+    """How a TLS listener proves who it is, and what it asks of clients.
+
+    `certificate`, `key`, `ca` are PEM files; `key` may be left out if the certificate's file has
+    it. `verify`: "none" asks clients for no certificate, "peer" checks one that is sent, "require"
+    refuses clients without. `login_from`: what of the client's certificate is the user's name for
+    the mechanism EXTERNAL.
+    """
+
+    certificate: str | os.PathLike[str]
+    key: str | os.PathLike[str] | None = None
+    ca: str | os.PathLike[str] | None = None
+    verify: Literal["none", "peer", "require"] = "none"
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    login_from: Literal["common_name", "distinguished_name", "dns", "email"] = "common_name"
+
+
+@dataclass(frozen=True)
+class Listen:
+    """An address to listen on. Port 0 lets the system choose one."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a server needs to know beside its engine and its users."""
+
+    listen: tuple[Listen, ...] = (Listen("127.0.0.1", AMQP_PORT),)
+    # Clients that the system holds until they are accepted: a reconnect storm should find room. The
+    # system has a limit of its own (net.core.somaxconn).
+    backlog: int = 4096
+    tls: TLS | ssl.SSLContext | None = None
+    # Names and values of the limits, as `_core.FrontEnd` takes them; absent ones have defaults.
+    limits: dict[str, float] = field(default_factory=dict)
+    mechanisms: tuple[str, ...] = ("PLAIN", "AMQPLAIN", "EXTERNAL")
+    loopback_users: frozenset[str] = frozenset({"guest"})
+    cluster_name: str = "wherry"
+    # Where free space is watched; None watches nothing.
+    directory: str | None = None
+    disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
+    drain_seconds: float = DRAIN_SECONDS
+
+    def but(self, **changes: Any) -> Settings:
+        """The same with some changed."""
+        return replace(self, **changes)
+
+
+def from_config(config: Config) -> Settings:
+    """What a configuration says."""
+    from dataclasses import asdict
+
+    from wherry.server.config import parse_address
+
+    listen = [Listen(*parse_address(text)) for text in config.amqp.listeners]
+    listen += [Listen(*parse_address(text), tls=True) for text in config.amqp.tls_listeners]
+    tls = None
+    if config.tls.certificate is not None:
+        tls = TLS(
+            config.tls.certificate,
+            config.tls.key,
+            config.tls.ca,
+            config.tls.verify,
+            config.tls.minimum,
+            config.tls.login_from,
+        )
+    return Settings(
+        listen=tuple(listen),
+        backlog=config.amqp.backlog,
+        tls=tls,
+        limits={
+            # None is the sessions' own default: no limit.
+            name: value
+            for name, value in asdict(config.limits).items()
+            if value is not None
+        },
+        mechanisms=config.auth.mechanisms,
+        loopback_users=frozenset(config.auth.loopback_users),
+        cluster_name=config.cluster_name,
+        directory=config.directory,
+        disk_free_bytes_min=config.disk.free_bytes_min,
+        drain_seconds=config.shutdown.drain_seconds,
+    )

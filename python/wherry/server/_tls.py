@@ -1,0 +1,158 @@
+"""TLS over a non-blocking socket: ciphertext and plaintext through memory, no socket here.
+
+A `Secure` is one connection's TLS: bytes off the socket go in, plaintext comes out, and back. The
+contexts are made once and used for many connections; new certificates make a new context, for
+connections accepted from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from wherry.server._settings import TLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A TLS record's plaintext is at most this long.
+_RECORD_BYTES = 16 << 10
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_VERIFY = {
+    "none": ssl.CERT_NONE,
+    "peer": ssl.CERT_OPTIONAL,
+    "require": ssl.CERT_REQUIRED,
+}
+
+
+def server_context(tls: TLS | ssl.SSLContext) -> ssl.SSLContext:
+    """The context of a TLS listener.
+
+    Raises:
+        ValueError: clients shall be verified, but there is nothing to verify them by.
+        OSError, ssl.SSLError: a file cannot be read, or is not what it should be.
+    """
+    if isinstance(tls, ssl.SSLContext):
+        return tls
+    if tls.verify != "none" and tls.ca is None:
+        raise ValueError(f"tls.verify = '{tls.verify}' needs tls.ca: the certificates to verify by")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[tls.minimum]
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    certificate = os.fspath(tls.certificate)
+    key = None if tls.key is None else os.fspath(tls.key)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ssl.SSLError) as error:
+        raise type(error)(
+            *error.args[:1], f"cannot use the certificate {certificate} with its key: {error}"
+        ) from error
+    if tls.ca is not None:
+        context.load_verify_locations(os.fspath(tls.ca))
+    context.verify_mode = _VERIFY[tls.verify]
+    return context
+
+
+def _no_password() -> str:
+    # Without this OpenSSL asks on the terminal, and a server hangs.
+    raise ValueError("the key is encrypted: give one that is not, readable by the server only")
+
+
+class Secure:
+    """One connection's TLS. Errors of the peer are ssl.SSLError."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "established")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.established = False
+
+    def feed(self, data: memoryview) -> None:
+        """Ciphertext off the socket."""
+        self._incoming.write(data)
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; true when it is done. There may be `ciphertext` to send."""
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self.established = True
+        return True
+
+    def read_into(self, buffer: memoryview) -> Iterator[int]:
+        """Decrypt what there is into the buffer, time and again: how many bytes each time. Ends
+        when more ciphertext is needed; 0 is the peer's goodbye.
+        """
+        while True:
+            try:
+                # Into the buffer: a number comes back, whatever typeshed says.
+                count: Any = self._object.read(len(buffer), buffer)
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLZeroReturnError:
+                count = 0
+            yield count
+            if not count:
+                return
+
+    def encrypt(self, data: bytes) -> bytes:
+        """What to send for this plaintext."""
+        view = memoryview(data)
+        for start in range(0, len(view), _RECORD_BYTES):
+            self._object.write(view[start : start + _RECORD_BYTES])
+        return self._outgoing.read()
+
+    def ciphertext(self) -> bytes:
+        """What TLS itself has to send."""
+        return self._outgoing.read()
+
+    def goodbye(self) -> bytes:
+        """The end of what we send."""
+        # Suppressed: the peer's goodbye has not come; ours is on its way, and that is all it takes.
+        with contextlib.suppress(ssl.SSLError):
+            self._object.unwrap()
+        return self._outgoing.read()
+
+    def certificate_name(self, login_from: str) -> str | None:
+        """The user that the client's verified certificate names, if there is one."""
+        certificate = self._object.getpeercert()
+        return name_of(certificate, login_from) if certificate else None
+
+
+def name_of(certificate: dict[str, Any], login_from: str) -> str | None:
+    """The user's name in a certificate, as `ssl` describes it; None when it has none."""
+    if login_from in ("dns", "email"):
+        wanted = "DNS" if login_from == "dns" else "email"
+        for kind, value in certificate.get("subjectAltName", ()):
+            if kind == wanted:
+                return str(value)
+        return None
+    subject = certificate.get("subject", ())
+    if login_from == "common_name":
+        names = [value for part in subject for kind, value in part if kind == "commonName"]
+        # Several are ambiguous: who signed for one may not have meant another.
+        return str(names[0]) if len(names) == 1 else None
+    short = {
+        "commonName": "CN",
+        "organizationName": "O",
+        "organizationalUnitName": "OU",
+        "countryName": "C",
+        "localityName": "L",
+        "stateOrProvinceName": "ST",
+    }
+    # As RabbitMQ and RFC 4514 write it: the last part first.
+    parts = [
+        f"{short.get(kind, kind)}={_escaped(value)}" for part in subject for kind, value in part
+    ]
+    return ",".join(reversed(parts)) or None
+
+
+def _escaped(value: str) -> str:
+    # Or a common name with a comma could pass for another person's name with organisation.
+    return "".join("\\" + c if c in ',+"\\<>;=' else c for c in value)

@@ -1,0 +1,12 @@
+//! The server's classes: what its sessions share, and one session. Python moves bytes between sockets and sessions;
+//! everything that happens per message is in the crates below.
+
+mod access;
+mod front;
+mod session;
+mod topology;
+
+pub(crate) use access::check_pattern;
+pub(crate) use front::FrontEnd;
+pub(crate) use session::AmqpSession;
+pub(crate) use topology::{declare_exchange_from_arguments, declare_queue_from_arguments};

@@ -1,0 +1,210 @@
+//! One AMQP connection's session, as the server's loop drives it: bytes in, bytes out, and a status that says what to do
+//! next.
+//!
+//! Every call that may make other sessions ready is marked with [`Call`], so that the loop's own thread serves their
+//! wake-ups on its way out of it. Long work is done with the interpreter released.
+
+use std::sync::Arc;
+
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use wherry_amqp::session::{Peer, Session, Status};
+use wherry_engine::Notify;
+
+use crate::errors::{Error, Result};
+use crate::headers;
+use crate::port::{Call, Inner, Port};
+
+use super::front::{FrontEnd, Shared};
+
+/// How many bytes must come in at once before it is worth letting other threads run meanwhile: below, parsing takes
+/// less time than getting the interpreter back may.
+const DETACH_BYTES: usize = 16 << 10;
+
+/// One connection's session. Used by `wherry.server` only, on the thread of its loop.
+#[pyclass(frozen, module = "wherry._core")]
+pub(crate) struct AmqpSession {
+    session: Arc<Session>,
+    shared: Arc<Shared>,
+    port: Arc<Inner>,
+}
+
+impl AmqpSession {
+    fn enter(&self) -> Call<'_> {
+        Call::enter(Some(&self.port))
+    }
+}
+
+#[pymethods]
+impl AmqpSession {
+    /// `take_output` has something.
+    #[classattr]
+    const OUTPUT: u32 = Status::OUTPUT.bits();
+    /// Give it no input for now; `resume` when what is in the way may be gone.
+    #[classattr]
+    const PAUSE_READING: u32 = Status::PAUSE_READING.bits();
+    /// Close the socket after the output is sent.
+    #[classattr]
+    const CLOSE: u32 = Status::CLOSE.bits();
+    /// `credentials` wants to be verified.
+    #[classattr]
+    const AUTHENTICATE: u32 = Status::AUTHENTICATE.bits();
+    /// Output comes when more is durable.
+    #[classattr]
+    const WAITS_FOR_DISK: u32 = Status::WAITS_FOR_DISK.bits();
+
+    /// `resume` when an alarm is over, or when there may be room for a publish again.
+    #[classattr]
+    const WAITS_FOR_ROOM: u32 = Status::WAITS_FOR_ROOM.bits();
+
+    #[new]
+    #[pyo3(signature = (front, port, token, *, host, port_number, loopback, certificate_name, tls))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword arguments of a Python function"
+    )]
+    fn new(
+        front: &FrontEnd,
+        port: &Port,
+        token: u64,
+        host: String,
+        port_number: u16,
+        loopback: bool,
+        certificate_name: Option<String>,
+        tls: bool,
+    ) -> Self {
+        let peer = Peer {
+            host,
+            port: port_number,
+            loopback,
+            certificate_name,
+            tls,
+        };
+        let notify: Arc<dyn Notify> = Arc::clone(&port.inner) as _;
+        AmqpSession {
+            session: Session::new(Arc::clone(&front.shared.front), peer, notify, token),
+            shared: Arc::clone(&front.shared),
+            port: Arc::clone(&port.inner),
+        }
+    }
+
+    /// The first `count` bytes of the buffer came in; a status.
+    fn receive(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, count: usize) -> Result<u32> {
+        let buffer = PyBuffer::<u8>::get(buffer)?;
+        if count > buffer.len_bytes() || !buffer.is_c_contiguous() {
+            return Err(Error::invalid("receive: more bytes than the buffer has"));
+        }
+        // SAFETY: the buffer is contiguous, at least `count` bytes long, and `buffer` keeps it from being resized or
+        // freed. It is the loop's own: nothing writes to it before this call returns to the loop.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), count) };
+        let call = self.enter();
+        let status = if count < DETACH_BYTES {
+            self.session.receive(bytes)
+        } else {
+            py.detach(|| self.session.receive(bytes))
+        };
+        drop(call);
+        Ok(status.bits())
+    }
+
+    /// About `budget` bytes to send, or None; and a status.
+    fn take_output<'py>(
+        &self,
+        py: Python<'py>,
+        budget: usize,
+    ) -> (Option<Bound<'py, PyBytes>>, u32) {
+        let call = self.enter();
+        let mut out = self.shared.borrow_output();
+        let status = self.session.write_into(&mut out, budget);
+        let bytes = (!out.is_empty()).then(|| PyBytes::new(py, &out));
+        self.shared.give_back_output(out);
+        drop(call);
+        (bytes, status.bits())
+    }
+
+    /// Tries again what had to wait; a status.
+    fn resume(&self, py: Python<'_>) -> u32 {
+        let _call = self.enter();
+        py.detach(|| self.session.resume()).bits()
+    }
+
+    /// Mechanism, user and password to verify, if any.
+    fn credentials<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> Option<(&'static str, String, Bound<'py, PyBytes>)> {
+        let credentials = self.session.credentials()?;
+        Some((
+            credentials.mechanism,
+            credentials.user,
+            PyBytes::new(py, credentials.password.expose()),
+        ))
+    }
+
+    /// The credentials are good, for this user; a status.
+    fn authenticated(&self, user: &str) -> u32 {
+        let _call = self.enter();
+        self.session.authenticated(user).bits()
+    }
+
+    /// The credentials are not good; a status.
+    fn refused(&self) -> u32 {
+        let _call = self.enter();
+        self.session.refused().bits()
+    }
+
+    /// About once a second, with the loop's clock; a status.
+    fn tick(&self, now: f64) -> u32 {
+        let _call = self.enter();
+        self.session.tick(now).bits()
+    }
+
+    /// Tells the client to go; a status.
+    fn shut_down(&self, py: Python<'_>, text: &str) -> u32 {
+        let _call = self.enter();
+        py.detach(|| self.session.shut_down(text)).bits()
+    }
+
+    /// The socket is gone: everything is given back. May be repeated.
+    fn lost(&self, py: Python<'_>) {
+        let _call = self.enter();
+        py.detach(|| self.session.lost());
+    }
+
+    /// Who logged in, once somebody did.
+    #[getter]
+    fn user(&self) -> Option<String> {
+        Some(self.session.info().user).filter(|user| !user.is_empty())
+    }
+
+    /// The virtual host, once it is open.
+    #[getter]
+    fn virtual_host(&self) -> Option<String> {
+        Some(self.session.info().virtual_host).filter(|host| !host.is_empty())
+    }
+
+    /// What there is to know about the connection.
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let info = self.session.info();
+        let dict = PyDict::new(py);
+        dict.set_item("state", info.state)?;
+        dict.set_item("user", info.user)?;
+        dict.set_item("virtual_host", info.virtual_host)?;
+        dict.set_item(
+            "client_properties",
+            headers::dict(py, &info.client_properties)?,
+        )?;
+        dict.set_item("frame_max", info.frame_max)?;
+        dict.set_item("heartbeat_seconds", info.heartbeat_seconds)?;
+        dict.set_item("channels", info.channels)?;
+        dict.set_item("consumers", info.consumers)?;
+        dict.set_item("unacked", info.unacked)?;
+        dict.set_item("unconfirmed", info.unconfirmed)?;
+        dict.set_item("bytes_in", info.bytes_in)?;
+        dict.set_item("bytes_out", info.bytes_out)?;
+        dict.set_item("messages_in", info.messages_in)?;
+        dict.set_item("messages_out", info.messages_out)?;
+        Ok(dict)
+    }
+}
