@@ -51,12 +51,16 @@ pub(super) fn consume(
         priority: asked.priority,
         exclusive: flags.exclusive,
         owner: cn.owner,
-        in_turn: true,
+        // What is dealt out in turn lies with a consumer that has room. Under a limit over the whole channel a consumer
+        // may have none without knowing: those take by themselves.
+        in_turn: ch.prefetch_global == 0,
+        lease: asked.lease,
         ..ConsumerOptions::default()
     };
     let token = wakeups::token(ch.number, slot);
     let consumer = queue.consume(options, Some((cn.wakeups.clone(), token)))?;
-    let holder = new_holder(consumer, Role::Consuming, flags.no_ack);
+    let mut holder = new_holder(consumer, Role::Consuming, flags.no_ack);
+    holder.has_lease |= asked.lease.is_some();
     let tag = holder.tag.clone();
     if !flags.no_wait {
         cn.output

@@ -32,7 +32,7 @@ pub(super) fn reply_code(kind: FailureKind) -> ReplyCode {
 /// `NOT_FOUND - no queue 'q' in vhost '/'`, as RabbitMQ writes it.
 pub(super) fn reply_text(failure: &Failure) -> String {
     let text = format!("{} - {}", reply_code(failure.kind).name(), failure.text);
-    super::output::short(&text).to_string()
+    super::output::short(&text).into_owned()
 }
 
 macro_rules! shorthands {

@@ -164,13 +164,16 @@ impl Output {
     }
 }
 
-/// The longest beginning of `text` that is a short string.
-pub(super) fn short(text: &str) -> &str {
-    let mut end = text.len().min(255);
+/// The text as a short string. As in RabbitMQ a longer one ends in "..." to show that it was cut.
+pub(super) fn short(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.len() <= 255 {
+        return text.into();
+    }
+    let mut end = 252;
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    format!("{}...", &text[..end]).into()
 }
 
 #[cfg(test)]
@@ -204,8 +207,9 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        let text = "ä".repeat(200);
+        let text = format!("a{}", "ä".repeat(200));
         assert_eq!(short(&text).len(), 254);
-        assert_eq!(short("short"), "short");
+        assert!(short(&text).ends_with("ä..."));
+        assert_eq!(short(&"x".repeat(255)), "x".repeat(255));
     }
 }

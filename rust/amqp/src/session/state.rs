@@ -440,7 +440,7 @@ impl State {
                 0,
                 &Method::ConnectionClose {
                     reply_code: code.code(),
-                    reply_text: short(text),
+                    reply_text: &short(text),
                     class_id,
                     method_id,
                 },
@@ -512,7 +512,7 @@ impl State {
             self.cn.pause.clear(Pause::ROOM);
             if self.cn.told_blocked && !self.cn.front.alarms().any() {
                 self.cn.told_blocked = false;
-                if self.cn.phase == Phase::Running {
+                if self.cn.client.hears_of_blocked && self.cn.phase == Phase::Running {
                     self.cn.output.send(0, &Method::ConnectionUnblocked {});
                 }
             }
