@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 
 use wherry_engine::Ticket;
 
-/// Answers that a settlement may keep room for; more are given back when they are through.
-const KEPT_MAX: usize = 4096;
+/// Publishes that room is kept for; a client's usual window.
+const KEPT: usize = 1024;
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +155,13 @@ impl Confirms {
         let before = self.unconfirmed;
         self.settle_front(emit);
         self.settle_rest(emit);
+        // Memory of a burst is given back when three quarters of it are unused, so that it is moved rarely.
+        if self.window.capacity() > 4 * (self.window.len() + KEPT) {
+            self.window.shrink_to(2 * self.window.len());
+        }
+        if self.waiting.capacity() > 4 * (self.waiting.len() + KEPT) {
+            self.waiting.shrink_to(2 * self.waiting.len());
+        }
         before - self.unconfirmed
     }
 
@@ -213,7 +220,7 @@ impl Confirms {
             }
         }
         decided.clear();
-        decided.shrink_to(KEPT_MAX);
+        decided.shrink_to(KEPT);
         self.decided = decided;
     }
 
@@ -233,5 +240,12 @@ impl Confirms {
     #[inline]
     pub fn has_decided(&self) -> bool {
         !self.decided.is_empty()
+    }
+
+    /// Bytes on the heap, about.
+    pub fn heap_bytes(&self) -> usize {
+        self.window.capacity() * size_of::<State>()
+            + self.waiting.capacity() * size_of::<(Ticket, u64)>()
+            + self.decided.capacity() * size_of::<u64>()
     }
 }

@@ -222,7 +222,11 @@ impl Handouts {
         }
         if self.entries.len() - self.live > self.live + SETTLED_KEPT {
             self.entries.retain(|entry| entry.live);
-            self.entries.shrink_to(2 * self.live);
+        }
+        // Memory of a burst is given back when three quarters of it are unused, so that it is moved rarely.
+        let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        if capacity > 4 * (len + SETTLED_KEPT) {
+            self.entries.shrink_to(2 * len);
         }
     }
 

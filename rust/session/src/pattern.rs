@@ -19,7 +19,7 @@ const NESTING_MAX: u32 = 64;
 /// A compiled pattern. The two that nearly everybody uses need no engine.
 #[derive(Clone, Debug)]
 pub(crate) enum Pattern {
-    /// `.*` and its spellings.
+    /// `.*` and what else matches every text.
     Everything,
     /// The empty pattern, and `^$`.
     Empty,
@@ -31,7 +31,7 @@ impl Pattern {
     pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
         match pattern {
             "" | "^$" => return Ok(Pattern::Empty),
-            ".*" | "^.*" | ".*$" | "^.*$" => return Ok(Pattern::Everything),
+            ".*" | "^.*" | ".*$" => return Ok(Pattern::Everything),
             _ => {}
         }
         if pattern.len() > PATTERN_BYTES_MAX {
@@ -44,8 +44,6 @@ impl Pattern {
             .size_limit(COMPILED_BYTES_MAX)
             .dfa_size_limit(COMPILED_BYTES_MAX)
             .nest_limit(NESTING_MAX)
-            // A name may hold a newline: "everything" must mean it.
-            .dot_matches_new_line(true)
             .build()
             .map(Pattern::Search)
             .map_err(|error| format!("invalid pattern '{pattern}': {error}"))
@@ -80,4 +78,62 @@ pub(crate) fn expand(pattern: &str, user: &str, virtual_host: &str) -> String {
 /// Whether [`expand`] would change it.
 pub(crate) fn has_variables(pattern: &str) -> bool {
     pattern.contains("{username}") || pattern.contains("{vhost}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Pattern::compile(pattern).unwrap().matches(text)
+    }
+
+    #[test]
+    fn patterns_are_searched_for_and_the_empty_one_is_anchored() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("^$", "a", false),
+            (".*", "a\nb", true),
+            ("^.*$", "a\nb", false), // as in RabbitMQ
+            (".*", "", true),
+            ("ob", "jobs", true),
+            ("^ob", "jobs", false),
+            ("^(amq\\.gen.*|amq\\.default)$", "amq.default", true),
+            ("^(amq\\.gen.*|amq\\.default)$", "amqxdefault", false),
+            ("(?i)^JOBS$", "jobs", true),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern:?} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_could_cost_much_are_refused() {
+        let long = "a".repeat(PATTERN_BYTES_MAX);
+        assert!(check_pattern(&long).is_ok());
+        assert!(
+            check_pattern(&format!("{long}a"))
+                .unwrap_err()
+                .contains("4097")
+        );
+        assert!(
+            check_pattern("(a{1000}){1000}")
+                .unwrap_err()
+                .contains("size limit")
+        );
+        let deep = |n: usize| format!("{}a{}", "(".repeat(n), ")".repeat(n));
+        assert!(check_pattern(&deep(NESTING_MAX as usize - 1)).is_ok());
+        assert!(check_pattern(&deep(NESTING_MAX as usize + 1)).is_err());
+        assert!(check_pattern("^(?!secret)").is_err(), "no look-around");
+        assert!(check_pattern("(").is_err());
+    }
+
+    #[test]
+    fn names_in_topic_permissions_are_no_patterns() {
+        assert_eq!(
+            expand("^{username}@{vhost}$", ".*", "a|b"),
+            "^\\.\\*@a\\|b$"
+        );
+        assert!(has_variables("{vhost}") && !has_variables("{client_id}"));
+    }
 }
