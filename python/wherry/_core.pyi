@@ -668,6 +668,9 @@ class FrontEnd:
     def set_access(self, table: AccessTable) -> None:
         """Puts users and permissions in force."""
 
+    def memory_full(self) -> bool:
+        """Whether messages waiting in memory are over the limit."""
+
     def set_alarms(self, *, memory: bool, disk: bool) -> None:
         """Says what is short. The server resumes its sessions after it."""
 

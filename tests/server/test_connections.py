@@ -204,7 +204,7 @@ def test_a_second_login_waits_for_the_first_only_as_long_as_it_takes(broker: Tes
 
 
 def test_handshakes_over_the_limit_wait_their_turn() -> None:
-    with wherry.testing.broker(limits={"handshakes_max": 2}) as broker:
+    with wherry.testing.broker(handshakes_max=2) as broker:
         first = [Raw(broker.host, broker.port) for _ in range(2)]
         for raw in first:
             raw.start()

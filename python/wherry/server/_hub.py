@@ -37,18 +37,8 @@ _COMMITS = 0
 # Read from a socket at a time: some thousand small messages, two large frames.
 BUFFER_BYTES = 256 << 10
 
-# Passwords checked at a time. A check takes some 50 ms of a core, on purpose.
-LOGINS_MAX = 2
-
-# Connections that are not open yet; more stay in the system's backlog. A peer that says nothing
-# holds its place for `handshake_seconds` only.
-HANDSHAKES_MAX = 1000
-
 # Seconds from accept to open, as in RabbitMQ.
 HANDSHAKE_SECONDS = 10
-
-# Limits that are kept here; the sessions have the others.
-_OWN_LIMITS = {"verifications_max", "handshakes_max"}
 
 # Connections ticked before others have a turn: some hundred microseconds.
 _TICKS_PER_TURN = 256
@@ -77,25 +67,20 @@ class Hub:
         self._room: set[Connection] = set()
         self._disk: set[Connection] = set()
         self._wants_commits = False
+        self._memory_low = False
+        self._disk_low = False
         self._draining = False
         self._stopping = False
         self._empty = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._token = trio.lowlevel.current_trio_token()
-        self._logins = trio.CapacityLimiter(
-            int(settings.limits.get("verifications_max", LOGINS_MAX))
-        )
-        self._handshakes_max = int(settings.limits.get("handshakes_max", HANDSHAKES_MAX))
+        self._logins = trio.CapacityLimiter(settings.verifications_max)
         trio.lowlevel.enable_ki_protection(Hub.drain)
         self.port = _core.Port(self)
         self.front = _core.FrontEnd(
             engine,
             # Whole numbers; a part of a second is rounded up, not away.
-            {
-                name: math.ceil(value)
-                for name, value in settings.limits.items()
-                if name not in _OWN_LIMITS
-            },
+            {name: math.ceil(value) for name, value in settings.limits.items()},
             cluster_name=settings.cluster_name,
             platform=f"Python {platform.python_version()}",
         )
@@ -165,7 +150,7 @@ class Hub:
 
     def may_accept(self) -> bool:
         """Whether there is room for one more that is not open yet."""
-        return self._pending < self._handshakes_max and not self._stopping
+        return self._pending < self.settings.handshakes_max and not self._stopping
 
     def accepted(self, sock: socket.socket, address: Any, endpoint: Endpoint) -> None:
         """A client has connected."""
@@ -210,6 +195,10 @@ class Hub:
         if waits:
             self._room.add(connection)
             self._want_commits(connection)
+            if not self._memory_low and self.front.memory_full():
+                self._set_alarms(memory=True, disk=self._disk_low)
+                # Now its session has something to say.
+                self.poller.again(connection)
         else:
             self._room.discard(connection)
 
@@ -259,8 +248,23 @@ class Hub:
         """More is durable, or there is room again."""
         for connection in list(self._disk):
             connection.flush()
+        self._resume()
+
+    def _resume(self) -> None:
+        """There may be room again."""
+        if self._memory_low and not self.front.memory_full():
+            self._set_alarms(memory=False, disk=self._disk_low)
         for connection in list(self._room):
             connection.resume()
+
+    def _set_alarms(self, *, memory: bool, disk: bool) -> None:
+        if memory is not self._memory_low:
+            log.warning(
+                "messages waiting in memory are %s",
+                "over the limit: publishers wait" if memory else "under the limit again",
+            )
+        self._memory_low, self._disk_low = memory, disk
+        self.front.set_alarms(memory=memory, disk=disk)
 
     # Logins
 
@@ -338,10 +342,10 @@ class Hub:
             await trio.to_thread.run_sync(self.users.refresh)
             for index, connection in enumerate(list(self.connections.values())):
                 connection.tick(self.now())
-                if connection in self._room:
-                    connection.resume()
                 if index % _TICKS_PER_TURN == _TICKS_PER_TURN - 1:
                     await trio.lowlevel.checkpoint()
+            if self._room:
+                self._resume()
             self.drain()
             if self._wants_commits and not self._disk and not self._room:
                 # Not sooner: who publishes with confirms waits time and again.
@@ -349,9 +353,7 @@ class Hub:
                 self.port.want_commits(False)
 
     async def _watch_disk(self, directory: str) -> None:
-        """Hold publishers back while the volume has too little space. Memory needs no watching: the
-        engine tells each publisher itself.
-        """
+        """Hold publishers back while the volume has too little space."""
         low = False
         least = self.settings.disk_free_bytes_min
         while True:
@@ -367,7 +369,7 @@ class Hub:
             await trio.sleep(1)
 
     def _disk_is(self, low: bool, directory: str, free: int) -> None:
-        self.front.set_alarms(memory=False, disk=low)
+        self._set_alarms(memory=self._memory_low, disk=low)
         if low:
             log.error(
                 "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
@@ -378,8 +380,7 @@ class Hub:
             )
         else:
             log.warning("%s has space again: publishers go on", directory)
-            for connection in list(self._room):
-                connection.resume()
+            self._resume()
         self.drain()
 
     # For operators

@@ -44,6 +44,7 @@ class Serving:
         drain_seconds: float | None,
         open_options: dict[str, Any] | None = None,
         limits: dict[str, int] | None = None,
+        handshakes_max: int | None = None,
     ) -> None:
         settings = Settings() if config is None else from_config(config)
         changes: dict[str, Any] = {}
@@ -59,6 +60,8 @@ class Serving:
             changes["drain_seconds"] = drain_seconds
         if limits is not None:
             changes["limits"] = {**settings.limits, **limits}
+        if handshakes_max is not None:
+            changes["handshakes_max"] = handshakes_max
         self._path: str | None = None
         self._given: _broker.Broker | blocking.Broker | None = None
         self._options = dict(open_options or {})

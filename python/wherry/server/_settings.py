@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import os
     import ssl
+    from collections.abc import Mapping
 
     from wherry.server.config import Config
 
@@ -62,7 +63,12 @@ class Settings:
     backlog: int = 4096
     tls: TLS | ssl.SSLContext | None = None
     # Names and values of the limits, as `_core.FrontEnd` takes them; absent ones have defaults.
-    limits: dict[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    # Connections that are not open yet; more stay in the system's backlog. A peer that says nothing
+    # holds its place for `handshake_seconds` only.
+    handshakes_max: int = 1000
+    # Passwords checked at a time. A check takes some 50 ms of a core, on purpose.
+    verifications_max: int = 2
     mechanisms: tuple[str, ...] = ("PLAIN", "AMQPLAIN", "EXTERNAL")
     loopback_users: frozenset[str] = frozenset({"guest"})
     cluster_name: str = "wherry"
@@ -78,8 +84,6 @@ class Settings:
 
 def from_config(config: Config) -> Settings:
     """What a configuration says."""
-    from dataclasses import asdict
-
     from wherry.server.config import parse_address
 
     listen = [Listen(*parse_address(text)) for text in config.amqp.listeners]
@@ -98,12 +102,9 @@ def from_config(config: Config) -> Settings:
         listen=tuple(listen),
         backlog=config.amqp.backlog,
         tls=tls,
-        limits={
-            # None is the sessions' own default: no limit.
-            name: value
-            for name, value in asdict(config.limits).items()
-            if value is not None
-        },
+        limits=config.limits.of_sessions(),
+        handshakes_max=config.limits.handshakes_max,
+        verifications_max=config.limits.verifications_max,
         mechanisms=config.auth.mechanisms,
         loopback_users=frozenset(config.auth.loopback_users),
         cluster_name=config.cluster_name,

@@ -37,6 +37,7 @@ def broker(
     virtual_time: bool = False,
     tls: TLS | None = None,
     limits: dict[str, int] | None = None,
+    handshakes_max: int | None = None,
     memory_bytes_max: int | None = None,
 ) -> Iterator[TestBroker]:
     """A broker for a test: `with wherry.testing.broker() as broker:`.
@@ -50,6 +51,7 @@ def broker(
             still until `broker.clock.advance(...)`. Heartbeats follow real time.
         tls: speak TLS.
         limits: limits of the server that differ from the defaults, by name (docs/configuration.md).
+        handshakes_max: connections that may be in their handshake at a time.
         memory_bytes_max: as for `wherry.open`.
     """
     options: dict[str, Any] = {"memory_bytes_max": memory_bytes_max}
@@ -66,6 +68,7 @@ def broker(
         drain_seconds=0,
         open_options=options,
         limits=limits,
+        handshakes_max=handshakes_max,
     )
     with serving as server:
         yield TestBroker(server, users)

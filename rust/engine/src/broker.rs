@@ -442,6 +442,11 @@ impl Broker {
             .is_none_or(|s| s.journal().wait_space(timeout))
     }
 
+    /// Whether messages waiting in memory are over the limit, so that publishes are refused. Cheap.
+    pub fn is_memory_full(&self) -> bool {
+        self.core.memory.is_over()
+    }
+
     /// Has `notify` called whenever more is durable, room came back, or the journal failed.
     pub fn watch(&self, notify: Arc<dyn Notify>, token: u64) -> WatchId {
         let id = WatchId(self.watchers.next.fetch_add(1, Ordering::Relaxed)); // uniqueness only

@@ -157,6 +157,11 @@ impl FrontEnd {
         Ok(())
     }
 
+    /// Whether messages waiting in memory are over the limit.
+    fn memory_full(&self) -> bool {
+        self.shared.front.broker().is_memory_full()
+    }
+
     /// Says what is short. The server resumes its sessions after it.
     #[pyo3(signature = (*, memory, disk))]
     fn set_alarms(&self, memory: bool, disk: bool) {
