@@ -63,8 +63,8 @@ impl Client {
         client.send(
             0,
             &Method::ConnectionTuneOk {
-                channel_max: 0,
-                frame_max: 0,
+                channel_max: 2047,
+                frame_max: 131_072,
                 heartbeat: 0,
             },
         );

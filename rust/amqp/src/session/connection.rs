@@ -443,18 +443,14 @@ impl Connection {
     }
 }
 
-/// What a client may answer to an offered limit: nothing above it, and nothing useless. 0 is no limit of the client's
-/// own, so ours holds. (RabbitMQ refuses 0 where it has a limit; clients that send it mean what is done here.)
+/// What a client may answer to an offered limit: nothing above it, and nothing useless. 0 is "no limit".
 fn negotiated(what: &str, answer: u32, min: u32, offered: u32) -> Result<u32, Failure> {
-    if answer == 0 {
-        return Ok(offered);
-    }
-    if answer < min {
+    if answer != 0 && answer < min {
         return Err(not_allowed(format!(
             "negotiated {what} = {answer} is lower than the minimum allowed value ({min})"
         )));
     }
-    if offered != 0 && answer > offered {
+    if offered != 0 && (answer == 0 || answer > offered) {
         return Err(not_allowed(format!(
             "negotiated {what} = {answer} is higher than the maximum allowed value ({offered})"
         )));
@@ -534,7 +530,7 @@ mod tests {
 
     #[test]
     fn limits_are_negotiated_downwards() {
-        assert_eq!(negotiated("frame_max", 0, 4096, 131_072), Ok(131_072));
+        assert_eq!(negotiated("frame_max", 0, 4096, 0), Ok(0));
         assert_eq!(negotiated("frame_max", 4096, 4096, 131_072), Ok(4096));
         assert_eq!(negotiated("frame_max", 1 << 30, 4096, 0), Ok(1 << 30));
         assert_eq!(
@@ -543,6 +539,7 @@ mod tests {
                 .text,
             "negotiated frame_max = 1000 is lower than the minimum allowed value (4096)"
         );
+        assert!(negotiated("frame_max", 0, 4096, 131_072).is_err());
         assert_eq!(
             negotiated("channel_max", 4000, 1, 2047).unwrap_err().text,
             "negotiated channel_max = 4000 is higher than the maximum allowed value (2047)"

@@ -196,7 +196,6 @@ fn rare(ch: &mut Channel, cn: &mut Connection, method: &Method<'_>) -> Result<()
             };
             consume::consume(ch, cn, queue, consumer_tag, flags, arguments)?;
         }
-        Method::BasicCancelOk { .. } => {} // the answer to a cancel of ours, which asked for none
         Method::BasicRecover { requeue } | Method::BasicRecoverAsync { requeue } => {
             if !requeue {
                 return Err(not_implemented("requeue=false"));

@@ -47,6 +47,7 @@ macro_rules! shorthands {
 shorthands! {
     not_found: NotFound;
     access_refused: AccessRefused;
+    resource_locked: ResourceLocked;
     precondition_failed: PreconditionFailed;
     not_allowed: NotAllowed;
     not_implemented: NotImplemented;

@@ -14,8 +14,8 @@
 //!
 //! Rules and texts are RabbitMQ's; 3.10 was asked for them. On purpose otherwise:
 //!
+//! - A channel number above the negotiated maximum is refused, not only so many channels.
 //! - An unknown method is answered with 540, bytes that are no table with 501; RabbitMQ resets the connection.
-//! - `connection.tune-ok` may say 0 for "no limit of mine".
 //! - A transaction is atomic, and its `commit-ok` means that it is on stable storage; so do declare-ok, bind-ok and delete-ok
 //!   of durable things.
 //! - `basic.qos` with `global=false` also changes the consumers that run, if no consumer is started after it.

@@ -21,6 +21,7 @@ use crate::codec::{Frame, FrameKind, Method, ReplyCode, parse_frame};
 
 /// Flags of the properties that a publish is inspected for; see `wherry_engine::properties`.
 const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
 const REPLY_TO: u16 = 1 << 9;
 const USER_ID: u16 = 1 << 4;
 
@@ -201,6 +202,14 @@ fn make(
     let addressed;
     if let Some(&[f1, f0]) = properties.first_chunk() {
         let flags = u16::from_be_bytes([f1, f0]);
+        if flags & DELIVERY_MODE != 0
+            && let Some(mode) = PropertiesView::new(properties).delivery_mode()
+            && !matches!(mode, 1 | 2)
+        {
+            return Err(precondition_failed(format!(
+                "invalid message: {{delivery_mode_unknown,{mode}}}"
+            )));
+        }
         if flags & USER_ID != 0 {
             check_user(cn, properties)?;
         }
@@ -431,7 +440,7 @@ fn deliver_at_ns(value: ValueView<'_>) -> Result<u64, Failure> {
 }
 
 /// RabbitMQ's words for the types of values.
-fn type_name(value: ValueView<'_>) -> &'static str {
+pub(super) fn type_name(value: ValueView<'_>) -> &'static str {
     match value {
         ValueView::Bool(_) => "bool",
         ValueView::I8(_) => "byte",
@@ -469,26 +478,24 @@ fn refusal(error: Error, message: &NewMessage<'_>) -> Failure {
 
 /// Why a text is no expiration.
 fn expiration_fault(text: &[u8]) -> Option<String> {
-    let Some(number) = std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse::<i128>().ok())
-    else {
-        let digits = text.strip_prefix(b"-").unwrap_or(text);
-        if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
-            let text = String::from_utf8_lossy(text);
-            return Some(format!("{{value_too_large,{text}}}"));
-        }
+    let text = String::from_utf8_lossy(text);
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 0 {
         return Some("no_integer".into());
-    };
-    if number < 0 {
+    }
+    let (number, rest) = text.split_at(text.len() - unsigned.len() + digits);
+    if !rest.is_empty() {
+        return Some(format!("{{leftover_string,\"{rest}\"}}"));
+    }
+    if number.starts_with('-') {
         return Some(format!("{{value_negative,{number}}}"));
     }
-    let most = wherry_engine::DURATION_MAX.as_millis() as i128;
-    if number > most {
+    let most = wherry_engine::DURATION_MAX.as_millis();
+    if !number.parse::<u128>().is_ok_and(|number| number <= most) {
         return Some(format!("{{value_too_large,{number}}}"));
     }
-    // "+5" is a number for Rust and none for the engine.
-    (!text.iter().all(u8::is_ascii_digit)).then(|| "no_integer".into())
+    number.starts_with('+').then(|| "no_integer".into()) // RabbitMQ takes it
 }
 
 #[cfg(test)]
@@ -502,6 +509,8 @@ mod tests {
         assert_eq!(fault("abc"), "no_integer");
         assert_eq!(fault(""), "no_integer");
         assert_eq!(fault("+5"), "no_integer");
+        assert_eq!(fault("1.5"), "{leftover_string,\".5\"}");
+        assert_eq!(fault("5 "), "{leftover_string,\" \"}");
         assert_eq!(fault("-1"), "{value_negative,-1}");
         assert_eq!(fault("99999999999999"), "{value_too_large,99999999999999}");
         let huge = "9".repeat(60);

@@ -329,7 +329,7 @@ impl State {
                     "number of channels opened ({}) has reached the negotiated channel_max ({most})",
                     self.channels.open
                 )),
-                ids,
+                (0, 0),
             );
         }
         let admitted = self

@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use wherry_engine::table::{Table, TableView};
+use wherry_engine::table::{Table, TableView, ValueView};
 use wherry_engine::{Error, ExchangeKind, Queue, Ticket, VirtualHost};
 use wherry_session::{Action, Failure, Replies, Resource, arguments};
 
 use super::channel::Channel;
 use super::connection::Connection;
-use super::failing::{access_refused, not_found, precondition_failed};
+use super::failing::{access_refused, not_found, precondition_failed, resource_locked};
+use super::publish::type_name;
 use crate::codec::Method;
 
 /// The flags of a declaration.
@@ -195,7 +196,10 @@ pub(super) fn bind_queue(ch: &Channel, cn: &mut Connection, b: Binding<'_>) -> R
         queue.check_owner(cn.owner)?;
     }
     let ticket = if b.bind {
-        host.exchange(b.source)?; // the first that is looked for
+        // The first that is looked for.
+        if host.exchange(b.source)?.kind() == ExchangeKind::Headers {
+            check_match(b.arguments)?;
+        }
         host.bind_queue(queue, b.source, routing_key, table)?
     } else {
         unless_gone(host.unbind_queue(queue, b.source, routing_key, table))?
@@ -213,6 +217,26 @@ fn owned(arguments: TableView<'_>) -> Result<Table, Failure> {
     arguments
         .to_table()
         .map_err(|error| precondition_failed(format!("arguments: {error}")))
+}
+
+/// `x-match` of a binding to a headers exchange; the engine knows it too, and not RabbitMQ's words for what it is not.
+fn check_match(arguments: TableView<'_>) -> Result<(), Failure> {
+    match arguments.get("x-match") {
+        None | Some(ValueView::Str(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => Ok(()),
+        Some(ValueView::Str(other)) => Err(precondition_failed(format!(
+            "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
+            String::from_utf8_lossy(other)
+        ))),
+        Some(other) => {
+            let value = other
+                .as_integer()
+                .map_or_else(String::new, |number| format!(" (value {number})"));
+            Err(precondition_failed(format!(
+                "Invalid x-match field type {}{value}; expected longstr",
+                type_name(other)
+            )))
+        }
+    }
 }
 
 /// To remove a binding of something that is gone is to have removed it.
@@ -274,7 +298,21 @@ pub(super) fn declare_queue(
         declared(ch, cn, &queue, flags.no_wait, Ticket::NONE);
         return Ok(());
     }
-    let exists = !name.is_empty() && host.queue(name).is_ok();
+    let existing = if name.is_empty() {
+        None
+    } else {
+        host.queue(name).ok()
+    };
+    let exists = existing.is_some();
+    if let Some(queue) = existing
+        && queue.options().exclusive.is_some() != flags.special
+    {
+        queue.check_owner(cn.owner)?; // somebody else's
+        return Err(resource_locked(format!(
+            "cannot obtain exclusive access to locked queue '{name}' in vhost '{}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.",
+            host.name()
+        )));
+    }
     if !exists && name.starts_with("amq.") {
         return Err(access_refused(format!(
             "queue name '{name}' contains reserved prefix 'amq.*'"

@@ -214,8 +214,8 @@ fn frames_wait_for_the_verdict_on_the_credentials() {
     client.send(
         0,
         &Method::ConnectionTuneOk {
-            channel_max: 0,
-            frame_max: 0,
+            channel_max: 2047,
+            frame_max: 131_072,
             heartbeat: 0,
         },
     );
@@ -227,11 +227,6 @@ fn frames_wait_for_the_verdict_on_the_credentials() {
         Method::ConnectionTune { .. }
     ));
     client.expect(0, &Method::ConnectionOpenOk {});
-    assert_eq!(
-        client.session.info().frame_max,
-        131_072,
-        "0 is no limit of the client's"
-    );
 }
 
 #[test]
@@ -267,6 +262,16 @@ fn garbled_responses_end_the_connection() {
 #[test]
 fn limits_that_cannot_be_are_refused() {
     for (channel_max, frame_max, text) in [
+        (
+            0,
+            131_072,
+            "NOT_ALLOWED - negotiated channel_max = 0 is higher than the maximum allowed value (2047)",
+        ),
+        (
+            2047,
+            0,
+            "NOT_ALLOWED - negotiated frame_max = 0 is higher than the maximum allowed value (131072)",
+        ),
         (
             2047,
             1000,
@@ -435,8 +440,8 @@ fn heartbeats_are_sent_and_missed() {
     client.send(
         0,
         &Method::ConnectionTuneOk {
-            channel_max: 0,
-            frame_max: 0,
+            channel_max: 2047,
+            frame_max: 131_072,
             heartbeat: 10,
         },
     );
@@ -529,8 +534,8 @@ fn it_makes_no_difference_how_bytes_are_cut() {
         let mut bytes = method_bytes(
             0,
             &Method::ConnectionTuneOk {
-                channel_max: 0,
-                frame_max: 0,
+                channel_max: 2047,
+                frame_max: 131_072,
                 heartbeat: 0,
             },
         );
