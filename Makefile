@@ -86,9 +86,19 @@ test:  ## Build and run every check and test, as CI does
 	$(MAKE) test-loom
 	$(MAKE) test-python
 
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz:  ## Feed the decoders random bytes, each fuzz target for SECONDS (60); needs a C++ compiler
+	fuzz/run.sh $(SECONDS)
+
 .PHONY: bench
 bench: $(VENV)/.peers  ## Measure against the peers, in one run (benches/README.md)
 	$(BIN)/python benches/inprocess.py $(ARGS)
+
+.PHONY: bench-amqp
+bench-amqp: $(VENV)/.built  ## Load the server and RabbitMQ alike over AMQP (benches/README.md)
+	$(BIN)/python benches/amqp/run.py $(ARGS)
 
 .PHONY: bench-python
 bench-python: $(VENV)/.built  ## The Python API under pytest-benchmark

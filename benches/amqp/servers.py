@@ -1,0 +1,249 @@
+"""The servers under load: each started with its own directory and port on loopback, and stopped.
+
+A server is a context manager that yields a `Running` once it answers the AMQP protocol header.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+HOST = "127.0.0.1"
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+# A cold RabbitMQ on two busy cores needs up to half of this.
+READY_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 20.0
+# The wrapper on the search path of Debian changes the user; this one runs as who calls it.
+RABBITMQ = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that accepts connections."""
+
+    name: str
+    port: int
+    # The process whose memory and processor time count.
+    pid: int
+    # From the start of the process until it answered a protocol header.
+    ready_seconds: float
+
+    @property
+    def uri(self) -> str:
+        return f"amqp://guest:guest@{HOST}:{self.port}"
+
+
+class Server(Protocol):
+    """Something that can be started, again and again."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """Why it cannot be started here, or None."""
+
+    def version(self) -> str: ...
+
+    @contextmanager
+    def start(self) -> Iterator[Running]: ...
+
+
+class RabbitMQ:
+    """The RabbitMQ that is installed, with a node, directories and a port mapper of its own."""
+
+    name = "RabbitMQ"
+
+    def _command(self) -> str | None:
+        return next((found for path in RABBITMQ if (found := shutil.which(path))), None)
+
+    def missing(self) -> str | None:
+        if self._command() is None:
+            return "rabbitmq-server is not installed"
+        return None if shutil.which("epmd") else "epmd (Erlang's port mapper) is not on the path"
+
+    def version(self) -> str:
+        command = Path(self._command() or "").with_name("rabbitmqctl")
+        if not command.exists():
+            return "RabbitMQ"
+        with tempfile.TemporaryDirectory(prefix="wherry-bench-") as home:
+            done = subprocess.run(
+                [command, "version"],
+                env={**os.environ, "HOME": home},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        return f"RabbitMQ {done.stdout.strip()}"
+
+    @contextmanager
+    def start(self) -> Iterator[Running]:
+        port, mapper_port, distribution_port = free_ports(3)
+        with ExitStack() as stack:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
+            (root / "rabbitmq.conf").write_text(
+                f"listeners.tcp.1 = {HOST}:{port}\nlog.file.level = error\nlog.console = false\n"
+            )
+            (root / "plugins").write_text("[].\n")
+            environment = {
+                **os.environ,
+                "HOME": str(root),
+                "RABBITMQ_NODENAME": f"wherry-bench-{port}@localhost",
+                "RABBITMQ_MNESIA_BASE": str(root / "data"),
+                "RABBITMQ_LOG_BASE": str(root / "log"),
+                "RABBITMQ_CONFIG_FILE": str(root / "rabbitmq.conf"),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(root / "plugins"),
+                "RABBITMQ_DIST_PORT": str(distribution_port),
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                    "-kernel inet_dist_use_interface {127,0,0,1}"
+                ),
+                "ERL_EPMD_PORT": str(mapper_port),
+                "ERL_EPMD_ADDRESS": HOST,
+            }
+            # Started here, or Erlang would leave a daemon behind.
+            stack.enter_context(process(["epmd", "-port", str(mapper_port)], environment, root))
+            _await_port(mapper_port)
+            begun = time.perf_counter()
+            command = self._command()
+            assert command is not None
+            started = stack.enter_context(process([command], environment, root))
+            ready_seconds = await_ready(started, port, begun, root)
+            pid = _descendant(started.pid, "beam.smp") or started.pid
+            # The script around it does not pass signals on.
+            stack.callback(_stop_pid, pid)
+            yield Running(self.name, port, pid, ready_seconds)
+
+
+class Wherry:
+    """`wherry serve` of the interpreter that runs this; each confirm after a sync."""
+
+    name = "Wherry"
+
+    def missing(self) -> str | None:
+        done = subprocess.run(
+            [sys.executable, "-m", "wherry", "serve", "--help"],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return None if done.returncode == 0 else "this wherry has no `serve` command"
+
+    def version(self) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "import wherry; print(wherry.__version__)"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"Wherry {done.stdout.strip()}"
+
+    @contextmanager
+    def start(self) -> Iterator[Running]:
+        (port,) = free_ports(1)
+        with ExitStack() as stack:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
+            command = [sys.executable, "-m", "wherry", "serve"]
+            command += ["--directory", str(root / "data"), "--host", HOST, "--port", str(port)]
+            begun = time.perf_counter()
+            started = stack.enter_context(process(command, dict(os.environ), root))
+            ready_seconds = await_ready(started, port, begun, root)
+            yield Running(self.name, port, started.pid, ready_seconds)
+
+
+@contextmanager
+def process(
+    command: list[str], environment: dict[str, str], root: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, which is asked to end, and then made to."""
+    with (root / "output").open("ab") as output:
+        started = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+
+def await_ready(started: subprocess.Popen[bytes], port: int, begun: float, root: Path) -> float:
+    """Seconds from `begun` until `port` answers a protocol header."""
+    while (seconds := time.perf_counter() - begun) < READY_SECONDS_MAX:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=5) as peer:
+            peer.sendall(PROTOCOL_HEADER)
+            if peer.recv(1) == b"\x01":
+                return time.perf_counter() - begun
+        if started.poll() is not None:
+            break
+        time.sleep(0.002 if seconds < 1 else 0.02)
+    told = (root / "output").read_text(errors="replace")[-2000:]
+    raise RuntimeError(f"the server did not get ready:\n{told}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has now; all held at once, so that they differ."""
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            holder = stack.enter_context(socket.socket())
+            holder.bind((HOST, 0))
+            ports.append(int(holder.getsockname()[1]))
+        return ports
+
+
+def _await_port(port: int) -> None:
+    deadline = time.perf_counter() + 10
+    while time.perf_counter() < deadline:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            return
+        time.sleep(0.01)
+
+
+def _stop_pid(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.perf_counter() + STOP_SECONDS_MAX
+    while time.perf_counter() < deadline:
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.05)
+                continue
+        return
+
+
+def _descendant(pid: int, name: str) -> int | None:
+    """The process called `name` below `pid`."""
+    parents: dict[int, tuple[int, str]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            head, _, tail = stat.read_text().rpartition(")")
+            number, _, found = head.partition(" (")
+            parents[int(number)] = (int(tail.split()[1]), found)
+    for candidate, (_, called) in parents.items():
+        ancestor = candidate
+        while called == name and ancestor in parents:
+            if ancestor == pid:
+                return candidate
+            ancestor = parents[ancestor][0]
+    return None
