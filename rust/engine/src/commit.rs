@@ -17,7 +17,7 @@ use wherry_journal::Class;
 
 use crate::core::{Core, Event};
 use crate::draft::Draft;
-use crate::entries::{self, Place, RECORD_COMMIT, Run, Target};
+use crate::entries::{self, IdEntry, Place, RECORD_COMMIT, Run, Target};
 use crate::error::Error;
 use crate::message::{Message, Stored};
 use crate::queue::Queue;
@@ -78,6 +78,21 @@ pub(crate) fn commit(
     unscheduled: &[Place],
     class: Class,
 ) -> Result<Ticket, Error> {
+    let (ticket, after) = write(core, runs, settles, unscheduled, &mut [], class)?;
+    after.happen();
+    Ok(ticket)
+}
+
+/// As `commit`, with ids for the windows that remember them (their addresses are filled in), and with what follows
+/// from the messages' arrival left to the caller, who holds locks that it must not meet.
+pub(crate) fn write<'a>(
+    core: &Core,
+    runs: &[PublishRun<'a>],
+    settles: &[Run],
+    unscheduled: &[Place],
+    ids: &mut [IdEntry],
+    class: Class,
+) -> Result<(Ticket, AfterCommit<'a>), Error> {
     let mut bytes = 0;
     if core.storage().is_some() {
         for run in runs {
@@ -91,7 +106,7 @@ pub(crate) fn commit(
         if !settles.is_empty() {
             bytes += entries::settle_bytes(settles.len());
         }
-        bytes += unscheduled.len() * entries::PLACE_BYTES;
+        bytes += unscheduled.len() * entries::PLACE_BYTES + ids.len() * entries::ID_BYTES;
     }
     let sizes = [bytes];
     let storage = core.storage().filter(|_| bytes > 0);
@@ -107,7 +122,7 @@ pub(crate) fn commit(
     };
     let mut offset = 0u64;
 
-    let mut done: SmallVec<[(&PublishRun<'_>, Written<'_>); 1]> = SmallVec::new();
+    let mut done: SmallVec<[(&PublishRun<'a>, Written<'a>); 1]> = SmallVec::new();
     for run in runs {
         if run.queues.is_empty() {
             continue;
@@ -119,7 +134,7 @@ pub(crate) fn commit(
         };
         let scheduled = run.drafts.first().is_some_and(|d| d.facts.due_ns != 0);
         let mut addresses: SmallVec<[u64; 1]> = SmallVec::new();
-        let mut claims: SmallVec<[Claimed<'_>; 1]> = SmallVec::new();
+        let mut claims: SmallVec<[Claimed<'a>; 1]> = SmallVec::new();
         for queue in run.queues {
             queue.announce(run.drafts, scheduled);
             claims.push(if scheduled {
@@ -169,11 +184,20 @@ pub(crate) fn commit(
                 std::mem::take(&mut out).split_at_mut(entries::settle_bytes(settles.len()));
             out = rest;
             entries::write_settle(mine, settles);
+            offset += entries::settle_bytes(settles.len()) as u64;
         }
         for place in unscheduled {
             let (mine, rest) = std::mem::take(&mut out).split_at_mut(entries::PLACE_BYTES);
             out = rest;
             entries::write_place(mine, entries::CANCEL, *place);
+            offset += entries::PLACE_BYTES as u64;
+        }
+        for id in ids {
+            let (mine, rest) = std::mem::take(&mut out).split_at_mut(entries::ID_BYTES);
+            out = rest;
+            entries::write_id(mine, id);
+            id.at = base + offset;
+            offset += entries::ID_BYTES as u64;
         }
     }
     debug_assert!(out.is_empty());
@@ -182,15 +206,24 @@ pub(crate) fn commit(
 
     // What follows from a message's arrival may take messages, also from queues of this very commit, and whoever takes
     // waits for claims that are not filled: so every claim is filled before anything follows.
-    let mut effects: SmallVec<[Effects<'_>; 1]> = SmallVec::new();
+    let mut effects: SmallVec<[Effects<'a>; 1]> = SmallVec::new();
     for (run, written) in done {
         written.fill(core, run, &mut effects);
     }
     drop(publishing);
-    for effect in effects {
-        effect.happen();
+    Ok((ticket, AfterCommit(effects)))
+}
+
+/// What follows from messages having become ready.
+#[must_use]
+pub(crate) struct AfterCommit<'a>(SmallVec<[Effects<'a>; 1]>);
+
+impl AfterCommit<'_> {
+    pub(crate) fn happen(self) {
+        for effect in self.0 {
+            effect.happen();
+        }
     }
-    Ok(ticket)
 }
 
 /// One run whose record is written and whose slots are not yet filled.

@@ -10,6 +10,8 @@
 //! it. So no entry that ends a message ever stands before a copy of it, whatever part of the journal a crash leaves. A
 //! segment is retired when everything appended before, the copies included, is on stable storage.
 //!
+//! Ids of deduplication are copied while their window still remembers them (dedup.rs), under the window's lock.
+//!
 //! Positions are never given out twice: where the dead messages of a segment may be the last that knew how far a queue
 //! had come, a small entry says so instead.
 
@@ -26,7 +28,6 @@ use crate::queue::Queue;
 use crate::queue::schedule::Waiting;
 use crate::storage::{Storage, Ticket};
 use crate::topology;
-use crate::vhost::VirtualHost;
 
 /// Copies that wait to be durable before their segment can go.
 #[derive(Default)]
@@ -74,12 +75,12 @@ pub(crate) fn housekeeping(core: &Arc<Core>) {
     }
 }
 
-type Exchanges = HashMap<u32, (Arc<VirtualHost>, Arc<Exchange>)>;
+type Exchanges = HashMap<u32, Arc<Exchange>>;
 
 struct Copier<'a> {
     core: &'a Arc<Core>,
     storage: &'a Storage,
-    /// By id, made when the first binding is met: what is declared later has its entries in later segments.
+    /// By id, made when first asked for: what is declared later has its entries in later segments.
     exchanges: Option<Exchanges>,
     /// What of queues is told by entries that go, and must be told again.
     counted: BTreeSet<(u32, Count)>,
@@ -253,6 +254,49 @@ impl Copier<'_> {
         Ok(())
     }
 
+    /// An id that is still remembered.
+    fn id(&mut self, at: Address, entry: &Entry<'_>) -> Result<(), String> {
+        let id = entry.id(at).ok_or("malformed id")?;
+        let queue = self.core.queue_by_id(id.owner);
+        let exchange = match queue {
+            Some(_) => None,
+            None => self.exchange(id.owner),
+        };
+        let window = match (&queue, &exchange) {
+            (Some(queue), _) => queue.window(),
+            (None, Some(exchange)) => exchange.window(),
+            (None, None) => None,
+        };
+        let Some(window) = window else { return Ok(()) };
+        window.copy(&id, |id| {
+            let sizes = [entries::ID_BYTES];
+            let mut reservation = self
+                .storage
+                .reserve(&sizes, Class::Settle)
+                .map_err(|e| e.to_string())?;
+            let (new, out) = reservation.next(RECORD_COMMIT);
+            entries::write_id(out, id);
+            reservation.finish();
+            Ok(new)
+        })
+    }
+
+    /// The exchange of this id, if it still stands.
+    fn exchange(&mut self, id: u32) -> Option<Arc<Exchange>> {
+        let core = self.core;
+        let exchanges = self.exchanges.get_or_insert_with(|| {
+            let hosts: Vec<_> = core.virtual_hosts.read().values().cloned().collect();
+            hosts
+                .into_iter()
+                .flat_map(|host| {
+                    let all = host.exchanges().into_iter();
+                    all.map(move |e| (e.id(), e))
+                })
+                .collect()
+        });
+        exchanges.get(&id).filter(|e| !e.is_deleted()).cloned()
+    }
+
     fn place(&self, kind: u8, place: Place) -> Result<(), String> {
         self.storage
             .append(entries::PLACE_BYTES, Class::Settle, |out| {
@@ -275,37 +319,16 @@ impl Copier<'_> {
     fn topology(&mut self, entry: &Entry<'_>) -> Result<(), String> {
         let core = self.core;
         let _topology = core.topology.lock();
-        let hosts = || {
-            core.virtual_hosts
-                .read()
-                .values()
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        let exchanges = self.exchanges.get_or_insert_with(|| {
-            hosts()
-                .into_iter()
-                .flat_map(|host| {
-                    let all = host.exchanges().into_iter();
-                    all.map(move |e| (e.id(), (host.clone(), e)))
-                })
-                .collect()
-        });
-        let exchange = |id: u32| {
-            let (host, exchange) = exchanges.get(&id)?;
-            let stands = host
-                .exchange(exchange.name())
-                .is_ok_and(|now| Arc::ptr_eq(&now, exchange));
-            stands.then(|| exchange.clone())
-        };
         let stands = match entry.kind {
             entries::BIND => {
                 let bound = topology::read_bound(entry.payload).ok_or("malformed binding")?;
                 let destination = match core.queue_by_id(bound.destination) {
                     Some(queue) => Some(Destination::Queue(queue)),
-                    None => exchange(bound.destination).map(|e| Destination::exchange(&e)),
+                    None => self
+                        .exchange(bound.destination)
+                        .map(|e| Destination::exchange(&e)),
                 };
-                match (exchange(bound.source), destination) {
+                match (self.exchange(bound.source), destination) {
                     (Some(source), Some(destination)) => {
                         source
                             .bindings
@@ -320,8 +343,8 @@ impl Copier<'_> {
                     .id;
                 match kind {
                     entries::DECLARE_QUEUE => core.queue_by_id(id).is_some(),
-                    entries::DECLARE_EXCHANGE => exchange(id).is_some(),
-                    _ => hosts().iter().any(|h| h.id() == id),
+                    entries::DECLARE_EXCHANGE => self.exchange(id).is_some(),
+                    _ => core.virtual_hosts.read().values().any(|h| h.id() == id),
                 }
             }
         };
@@ -335,6 +358,7 @@ impl Copier<'_> {
     fn entry(&mut self, record_at: Address, entry: &Entry<'_>) -> Result<(), String> {
         match entry.kind {
             entries::MESSAGE => self.message(record_at + entry.offset as u64, entry),
+            entries::ID => self.id(record_at + entry.offset as u64, entry),
             entries::DECLARE_QUEUE
             | entries::DECLARE_EXCHANGE
             | entries::DECLARE_VIRTUAL_HOST

@@ -140,7 +140,9 @@ impl Consumer {
         let after = taking.finish();
         self.note_held(&ledger);
         drop(ledger);
-        after.happen(self);
+        if let Some(after) = after {
+            after.happen(self);
+        }
         if restricted && !self.has_room() {
             self.queue.wake(1); // a consumer of lower priority may take now
         }

@@ -92,6 +92,8 @@ pub(crate) struct Core {
     /// Relaxed: only a flag; whoever sees it late finds the journal closed.
     closed: AtomicBool,
     hasher: RandomState,
+    /// Of the hashes of ids, for a broker without a journal.
+    dedup_key: [u8; 16],
     queues: RwLock<HashMap<u32, Weak<Queue>>>,
     consumers: RwLock<HashMap<u32, Weak<Consumer>>>,
     last_options: Mutex<Option<Arc<QueueOptions>>>,
@@ -114,6 +116,10 @@ impl Core {
             next_name: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             hasher: RandomState::new(),
+            dedup_key: {
+                let words = [0u8, 1].map(|n| RandomState::new().hash_one(n).to_le_bytes());
+                std::array::from_fn(|n| words[n / 8][n % 8])
+            },
             queues: RwLock::default(),
             consumers: RwLock::default(),
             last_options: Mutex::new(None),
@@ -200,6 +206,14 @@ impl Core {
     /// secret, so that nobody can choose keys that collide.
     pub(crate) fn group_hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash_one(key)
+    }
+
+    /// Of the hashes of ids: with a journal the journal's own, since ids are in it.
+    pub(crate) fn dedup_key(&self) -> &[u8; 16] {
+        match self.storage() {
+            Some(storage) => storage.id(),
+            None => &self.dedup_key,
+        }
     }
 
     pub(crate) fn register_queue(&self, queue: &Arc<Queue>) {

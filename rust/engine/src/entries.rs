@@ -42,6 +42,8 @@ pub(crate) const CANCEL: u8 = 6;
 pub(crate) const NEXT: u8 = 7;
 /// As [`NEXT`], for the ids of a queue's schedule.
 pub(crate) const NEXT_SCHEDULED: u8 = 8;
+/// An id that a queue or exchange remembers, to know duplicates.
+pub(crate) const ID: u8 = 9;
 pub(crate) const DECLARE_QUEUE: u8 = 16;
 pub(crate) const DELETE_QUEUE: u8 = 17;
 pub(crate) const DECLARE_EXCHANGE: u8 = 18;
@@ -233,6 +235,36 @@ pub(crate) fn write_place(out: &mut [u8], kind: u8, place: Place) {
     w.place(place);
 }
 
+/// Owner u32, sequence u64, accepted ns u64, hash 16.
+pub(crate) const ID_BYTES: usize = HEADER_BYTES + 36;
+
+/// What an id counts in its segment: its entry in a record of its own, as compaction writes it.
+pub(crate) const ID_KEPT_BYTES: u64 = 64;
+
+/// An id as the journal has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdEntry {
+    /// The queue or exchange that remembers it.
+    pub(crate) owner: u32,
+    /// Its number in the owner's window: orders the ids, and doubles have the same.
+    pub(crate) sequence: u64,
+    pub(crate) accepted_ns: u64,
+    pub(crate) hash: [u64; 2],
+    /// Where this entry is; not part of it.
+    pub(crate) at: Address,
+}
+
+/// `out` has exactly `ID_BYTES`.
+pub(crate) fn write_id(out: &mut [u8], id: &IdEntry) {
+    let mut w = Writer(out);
+    w.header(ID, 0, ID_BYTES);
+    w.put(&id.owner.to_le_bytes());
+    w.put(&id.sequence.to_le_bytes());
+    w.put(&id.accepted_ns.to_le_bytes());
+    w.put(&id.hash[0].to_le_bytes());
+    w.put(&id.hash[1].to_le_bytes());
+}
+
 pub(crate) fn named_bytes(payload: usize) -> usize {
     HEADER_BYTES + payload
 }
@@ -386,6 +418,18 @@ impl<'a> Entry<'a> {
         let mut r = Reader(self.payload);
         let (place, note, due_ns) = (r.place()?, r.u32()?, r.u64()?);
         place.is_sound().then_some((place, note, due_ns))
+    }
+
+    pub(crate) fn id(&self, at: Address) -> Option<IdEntry> {
+        let mut r = Reader(self.payload);
+        let id = IdEntry {
+            owner: r.u32()?,
+            sequence: r.u64()?,
+            accepted_ns: r.u64()?,
+            hash: [r.u64()?, r.u64()?],
+            at,
+        };
+        (id.owner < crate::topology::IDS && id.sequence < POSITIONS).then_some(id)
     }
 
     pub(crate) fn place(&self) -> Option<Place> {
@@ -565,7 +609,7 @@ mod tests {
                     let _ = message.parts();
                 }
                 let _ = entry.runs().map(Iterator::count);
-                let _ = (entry.place(), entry.requeue());
+                let _ = (entry.place(), entry.requeue(), entry.id(0));
                 let _ = crate::topology::read_declared(entry.payload);
                 let _ = crate::topology::read_bound(entry.payload);
             }

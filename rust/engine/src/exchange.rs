@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::core::Core;
+use crate::dedup::Window;
 use crate::draft::{Draft, NewMessage};
 use crate::error::{Error, Refusal};
 use crate::options::ExchangeOptions;
@@ -75,6 +76,8 @@ pub struct ExchangeStatistics {
     pub routed: u64,
     /// Messages that reached none.
     pub unroutable: u64,
+    /// Messages that it had taken already.
+    pub duplicates: u64,
     /// Bindings from it.
     pub bindings: usize,
 }
@@ -91,9 +94,12 @@ pub struct Exchange {
     cache: OnceLock<Box<RouteCache>>,
     /// Set once, under the topology lock. Relaxed: who is late publishes to an exchange without bindings.
     deleted: AtomicBool,
+    /// The ids of what was published, in exchanges that know duplicates.
+    window: Option<Box<Window>>,
     /// Counts only: Relaxed.
     published: AtomicU64,
     unroutable: AtomicU64,
+    duplicates: AtomicU64,
 }
 
 impl Exchange {
@@ -105,7 +111,14 @@ impl Exchange {
         vhost: Weak<VirtualHost>,
         generation: &Arc<Generation>,
     ) -> Arc<Exchange> {
+        let durable = options.durable && core.storage().is_some();
+        let window = options
+            .dedup
+            .as_ref()
+            .map(|dedup| Window::new(id, dedup, durable, core));
         Arc::new(Exchange {
+            window,
+            duplicates: AtomicU64::new(0),
             generation: generation.clone(),
             id,
             name: name.into(),
@@ -173,6 +186,14 @@ impl Exchange {
         if unroutable != 0 {
             self.unroutable.fetch_add(unroutable, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn window(&self) -> Option<&Window> {
+        self.window.as_deref()
+    }
+
+    pub(crate) fn count_duplicate(&self) {
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
     }
 
     fn check_publish(&self) -> Result<(), Error> {
@@ -270,6 +291,7 @@ impl Exchange {
             published,
             routed: published.saturating_sub(unroutable),
             unroutable,
+            duplicates: self.duplicates.load(Ordering::Relaxed),
             bindings: self.bindings.len(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::dedup::Dedup;
 use crate::error::{Error, Refusal};
 use crate::retry::RetryPolicy;
 use crate::routing::ExchangeKind;
@@ -81,6 +82,8 @@ pub struct ExchangeOptions {
     pub internal: bool,
     /// Where messages go that no binding takes.
     pub alternate_exchange: Option<String>,
+    /// Remembers the ids of messages and takes each once.
+    pub dedup: Option<Dedup>,
     /// Arguments that the engine keeps but does not read.
     pub arguments: Table,
 }
@@ -94,6 +97,7 @@ impl Default for ExchangeOptions {
             auto_delete: false,
             internal: false,
             alternate_exchange: None,
+            dedup: None,
             arguments: Table::default(),
         }
     }
@@ -135,6 +139,8 @@ pub struct QueueOptions {
     pub single_active_consumer: bool,
     /// A delivery not settled in this time returns to its place.
     pub lease: Option<Duration>,
+    /// Remembers the ids of messages and takes each once.
+    pub dedup: Option<Dedup>,
     /// Arguments that the engine keeps but does not read.
     pub arguments: Table,
 }
@@ -158,6 +164,7 @@ impl Default for QueueOptions {
             delivery_limit: None,
             single_active_consumer: false,
             lease: None,
+            dedup: None,
             arguments: Table::default(),
         }
     }
@@ -213,6 +220,13 @@ pub(crate) fn check_duration(
     }
 }
 
+fn dedup_of(table: &Table) -> Option<Dedup> {
+    match table.get("dedup") {
+        Some(Value::Table(dedup)) => Some(Dedup::from_table(dedup)),
+        _ => None,
+    }
+}
+
 impl QueueOptions {
     /// Refuses what can never work, before anything is changed.
     pub(crate) fn validate(&self) -> Result<(), Error> {
@@ -255,6 +269,9 @@ impl QueueOptions {
                 )));
             }
         }
+        if let Some(dedup) = &self.dedup {
+            dedup.validate()?;
+        }
         if let Some(retry) = &self.retry {
             retry.validate()?;
             if retry.dead_letter.is_some() && self.dead_letter_exchange.is_some() {
@@ -295,6 +312,9 @@ impl QueueOptions {
         text("dead-letter-routing-key", &self.dead_letter_routing_key);
         if let Some(retry) = &self.retry {
             table.insert("retry", Value::Table(retry.to_table()));
+        }
+        if let Some(dedup) = &self.dedup {
+            table.insert("dedup", Value::Table(dedup.to_table()));
         }
         if let Some(levels) = self.max_priority {
             table.insert("max-priority", Value::U8(levels));
@@ -348,6 +368,7 @@ impl QueueOptions {
                 Some(Value::Table(t)) => Some(RetryPolicy::from_table(t)?),
                 _ => None,
             },
+            dedup: dedup_of(table),
             max_priority: count("max-priority").and_then(|n| u8::try_from(n).ok()),
             message_ttl: time("message-ttl-ns"),
             expires: time("expires-ns"),
@@ -385,6 +406,9 @@ impl ExchangeOptions {
         if let Some(name) = &self.alternate_exchange {
             table.insert("alternate-exchange", Value::Str(name.clone().into_bytes()));
         }
+        if let Some(dedup) = &self.dedup {
+            table.insert("dedup", Value::Table(dedup.to_table()));
+        }
         table.insert("arguments", Value::Table(self.arguments.clone()));
         table
     }
@@ -405,6 +429,7 @@ impl ExchangeOptions {
             auto_delete: flag("auto-delete"),
             internal: flag("internal"),
             alternate_exchange: text("alternate-exchange"),
+            dedup: dedup_of(table),
             arguments: match table.get("arguments") {
                 Some(Value::Table(t)) => t.clone(),
                 _ => Table::default(),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
-use crate::commit::{InQueue, PublishRun, commit};
+use crate::commit::{InQueue, PublishRun, commit, write};
 use crate::core::{Core, Event};
+use crate::dedup::{Judgement, Judges, judged};
 use crate::draft::{Draft, NewMessage};
 use crate::error::Error;
 use crate::exchange::Exchange;
@@ -26,6 +27,8 @@ pub struct Published {
     pub routed: u32,
     /// Messages published; less than given only by `publish_batch`.
     pub accepted: usize,
+    /// Those among them that were there already, in every queue that they were for.
+    pub duplicates: usize,
 }
 
 /// Puts messages into one queue that does not journal them: nothing has to be known before they are visible, so the
@@ -175,6 +178,9 @@ pub(crate) fn publish_one(
                 ..Published::default()
             });
         }
+        if judged(exchange, queues) {
+            return publish_judged(exchange, queues, draft);
+        }
         let drafts = [draft];
         admit(queues, &drafts)?;
         let ticket = put(exchange.core(), queues, &drafts)?;
@@ -183,8 +189,61 @@ pub(crate) fn publish_one(
             ticket,
             routed: queues.len() as u32,
             accepted: 1,
+            duplicates: 0,
         })
     })?
+}
+
+/// A publish to where duplicates are known (dedup.rs). A queue that has the message already counts as reached.
+fn publish_judged(
+    exchange: &Exchange,
+    queues: &[Arc<Queue>],
+    draft: Draft<'_>,
+) -> Result<Published, Error> {
+    let core = exchange.core();
+    let windows = exchange
+        .window()
+        .into_iter()
+        .chain(queues.iter().filter_map(|queue| queue.window()));
+    let mut judges = Judges::lock(windows, draft.facts.published_ns);
+    let mut published = Published {
+        ticket: Ticket::NONE,
+        routed: queues.len() as u32,
+        accepted: 1,
+        duplicates: 0,
+    };
+    match judges.judge(exchange, queues, &draft)? {
+        Judgement::Duplicate => {
+            published.duplicates = 1;
+            published.ticket = ticket_of_first(core, draft.facts.persistent);
+        }
+        Judgement::New(left) => {
+            let drafts = [draft];
+            admit(&left, &drafts)?;
+            let runs = [PublishRun {
+                queues: &left,
+                drafts: &drafts,
+            }];
+            let ids = &mut judges.entries;
+            let (ticket, after) = write(core, &runs, &[], &[], ids, Class::Publish)?;
+            published.ticket = ticket;
+            if left.len() < queues.len() {
+                published.ticket = ticket.max(ticket_of_first(core, draft.facts.persistent));
+            }
+            judges.keep();
+            after.happen();
+        }
+    }
+    exchange.count(1, 0);
+    Ok(published)
+}
+
+/// A duplicate is confirmed no sooner than what it is a duplicate of.
+fn ticket_of_first(core: &Core, persistent: bool) -> Ticket {
+    match core.storage() {
+        Some(storage) if persistent => storage.appended(),
+        _ => Ticket::NONE,
+    }
 }
 
 pub(crate) fn unroutable(exchange: &Exchange, routing_key: &str) -> Error {
@@ -234,10 +293,11 @@ pub(crate) fn publish_batch(
         }
         let outcome = publish_run(exchange, &drafts[start..end], messages[start].mandatory);
         match outcome {
-            Ok((ticket, routed, accepted)) => {
-                published.ticket = published.ticket.max(ticket);
-                published.routed += routed;
-                published.accepted = start + accepted;
+            Ok(run) => {
+                published.ticket = published.ticket.max(run.ticket);
+                published.routed += run.routed;
+                published.duplicates += run.duplicates;
+                published.accepted = start + run.accepted;
                 if published.accepted < end {
                     return Ok(published);
                 }
@@ -255,19 +315,30 @@ fn publish_run(
     exchange: &Exchange,
     drafts: &[Draft<'_>],
     mandatory: bool,
-) -> Result<(Ticket, u32, usize), Error> {
+) -> Result<Published, Error> {
     let deliver = |queues: &[Arc<Queue>], drafts: &[Draft<'_>]| {
         if queues.is_empty() {
             if mandatory {
                 return Err(unroutable(exchange, drafts[0].parts.routing_key));
             }
             exchange.count(drafts.len() as u64, drafts.len() as u64);
-            return Ok((Ticket::NONE, 0, drafts.len()));
+            return Ok(Published {
+                accepted: drafts.len(),
+                ..Published::default()
+            });
+        }
+        if judged(exchange, queues) {
+            return one_by_one(drafts, |draft| publish_judged(exchange, queues, *draft));
         }
         admit(queues, drafts)?;
         let ticket = put(exchange.core(), queues, drafts)?;
         exchange.count(drafts.len() as u64, 0);
-        Ok((ticket, (queues.len() * drafts.len()) as u32, drafts.len()))
+        Ok(Published {
+            ticket,
+            routed: (queues.len() * drafts.len()) as u32,
+            accepted: drafts.len(),
+            duplicates: 0,
+        })
     };
     if let [draft] = drafts {
         return with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))?;
@@ -285,16 +356,28 @@ fn publish_run(
             .with(exchange, key, None, |queues| deliver(queues, drafts))?;
     }
     // Keys did not matter when the run was put together; now they do.
-    let (mut ticket, mut routed) = (Ticket::NONE, 0);
+    one_by_one(drafts, |draft| {
+        with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))?
+    })
+}
+
+/// Sums up, as far as it goes; an error is one only for the first.
+fn one_by_one<'a>(
+    drafts: &[Draft<'a>],
+    mut publish: impl FnMut(&Draft<'a>) -> Result<Published, Error>,
+) -> Result<Published, Error> {
+    let mut sum = Published::default();
     for (index, draft) in drafts.iter().enumerate() {
-        match with_route(exchange, *draft, |queues, draft| deliver(queues, &[draft]))? {
-            Ok((one, queues, _)) => {
-                ticket = ticket.max(one);
-                routed += queues;
+        match publish(draft) {
+            Ok(one) => {
+                sum.ticket = sum.ticket.max(one.ticket);
+                sum.routed += one.routed;
+                sum.duplicates += one.duplicates;
+                sum.accepted += 1;
             }
             Err(error) if index == 0 => return Err(error),
-            Err(_) => return Ok((ticket, routed, index)),
+            Err(_) => break,
         }
     }
-    Ok((ticket, routed, drafts.len()))
+    Ok(sum)
 }

@@ -10,6 +10,7 @@
 //! makes it panic or run for ever.
 
 mod build;
+mod ids;
 mod level;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use wherry_journal::{Address, Journal, Replay, SegmentNumber, address, segment_of};
 
 use crate::core::Core;
+use crate::dedup::Window;
 use crate::entries::{self, Entry, Place, RECORD_COMMIT};
 use crate::error::Error;
 use crate::exchange::Destination;
@@ -25,6 +27,7 @@ use crate::options::{ExchangeOptions, QueueOptions};
 use crate::table::Table;
 use crate::topology;
 use crate::vhost::VirtualHost;
+use ids::IdsReplay;
 use level::Level;
 
 /// Keys are our own numbers: no need for a hash that resists enemies.
@@ -159,6 +162,8 @@ pub(crate) struct Recovery<'a> {
     exchanges: BTreeMap<u32, (u32, String, ExchangeOptions)>,
     bindings: HashMap<(u32, u32, String, Vec<u8>), Table>,
     queues: NumberMap<u32, QueueReplay>,
+    /// By owner.
+    ids: NumberMap<u32, IdsReplay>,
     deleted: HashSet<u32>,
     shares: Shares,
     /// Whether the last entry says that the journal was closed in order.
@@ -177,6 +182,7 @@ impl<'a> Recovery<'a> {
             exchanges: BTreeMap::new(),
             bindings: HashMap::new(),
             queues: HashMap::default(),
+            ids: HashMap::default(),
             deleted: HashSet::new(),
             shares: Shares::default(),
             closed: false,
@@ -306,6 +312,13 @@ impl<'a> Recovery<'a> {
                     }
                 }
             }
+            entries::ID => {
+                let at = record_at + entry.offset as u64;
+                let id = entry.id(at).ok_or_else(malformed)?;
+                if !self.deleted.contains(&id.owner) {
+                    self.ids.entry(id.owner).or_default().push(id);
+                }
+            }
             entries::DECLARE_QUEUE => {
                 let declared = topology::read_declared(entry.payload).ok_or_else(malformed)?;
                 let options = QueueOptions::from_table(&declared.options)
@@ -337,6 +350,7 @@ impl<'a> Recovery<'a> {
                 self.seen(id);
                 self.deleted.insert(id);
                 self.queues.remove(&id);
+                self.ids.remove(&id);
                 self.exchanges.remove(&id);
                 self.virtual_hosts.remove(&id);
             }
@@ -371,6 +385,12 @@ impl<'a> Recovery<'a> {
     pub(crate) fn build(self) -> Result<(), Error> {
         let core = self.core.clone();
         let mut shares = self.shares;
+        let mut ids = self.ids;
+        let mut remember = |owner: u32, window: Option<&Window>| {
+            if let (Some(window), Some(ids)) = (window, ids.remove(&owner)) {
+                ids.build(window);
+            }
+        };
         let mut hosts: HashMap<u32, Arc<VirtualHost>> = HashMap::new();
         for (id, name) in self.virtual_hosts {
             let vhost = VirtualHost::new(id, &name, &core);
@@ -382,6 +402,7 @@ impl<'a> Recovery<'a> {
         for (id, (host, name, options)) in self.exchanges {
             if let Some(vhost) = hosts.get(&host) {
                 let exchange = vhost.add_exchange(id, &name, options);
+                remember(id, exchange.window());
                 destinations.insert(id, Destination::exchange(&exchange));
                 sources.insert(id, exchange);
             }
@@ -394,6 +415,7 @@ impl<'a> Recovery<'a> {
                 continue;
             };
             let queue = replay.build(id, &core, &vhost, self.closed, &mut shares)?;
+            remember(id, queue.window());
             destinations.insert(id, Destination::Queue(queue));
         }
         for ((source, destination, key, _), arguments) in self.bindings {

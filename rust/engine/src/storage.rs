@@ -35,6 +35,7 @@ struct Deferred {
 
 pub(crate) struct Storage {
     journal: Arc<Journal>,
+    id: [u8; 16],
     /// What happened in memory while the journal had no room for it. Written as soon as there is room; `barrier`
     /// refuses to promise anything before. Bounded by the messages in the journal.
     deferred: Mutex<Deferred>,
@@ -63,6 +64,7 @@ pub(crate) fn journal_error(error: AppendError) -> Error {
 impl Storage {
     pub(crate) fn new(journal: Arc<Journal>) -> Storage {
         Storage {
+            id: journal.id(),
             journal,
             deferred: Mutex::default(),
             has_deferred: AtomicBool::new(false),
@@ -76,6 +78,11 @@ impl Storage {
     pub(crate) fn wants_housekeeping(&self) -> bool {
         self.has_deferred.load(Ordering::Relaxed)
             || self.evacuation.try_lock().is_none_or(|e| e.is_waiting())
+    }
+
+    /// The journal's id.
+    pub(crate) fn id(&self) -> &[u8; 16] {
+        &self.id
     }
 
     pub(crate) fn journal(&self) -> &Arc<Journal> {

@@ -2,16 +2,17 @@
 //!
 //! Nothing happens before `commit`; dropping a transaction is rolling it back. Acks are atomic with the publishes.
 //! Negative outcomes (nack, reject) are decided right after the record is written, since what follows from them
-//! (retry, dead-lettering) is a change of its own.
+//! (retry, dead-lettering) is a change of its own. Duplicates (dedup.rs) are left out, those inside one transaction too.
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
-use crate::commit::{PublishRun, commit};
+use crate::commit::{PublishRun, write};
 use crate::consumer::Consumer;
 use crate::core::Core;
+use crate::dedup::{Judgement, Judges, judged};
 use crate::delivery::{Outcome, Verdict};
 use crate::draft::{Delay, Draft, NewMessage};
 use crate::entries::{Place, Runs, push_run};
@@ -53,6 +54,15 @@ struct Settle {
     tag: u64,
     multiple: bool,
     outcome: Outcome,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// When it is on stable storage.
+    pub ticket: Ticket,
+    /// Which of its publishes, counted from 0 in their order, were mandatory and reached no queue. They are gone.
+    pub returned: Vec<usize>,
 }
 
 /// A transaction that is being put together.
@@ -141,14 +151,29 @@ impl Transaction {
     /// # Errors
     /// Nothing of it happened, and the transaction is as it was: after [`Error::Busy`] or [`Error::DiskFull`] it can
     /// be committed again.
+    /// [`Error::Unroutable`] (mandatory only), [`Error::PublishRejected`], and those of a publish.
     pub fn commit(&mut self) -> Result<Ticket, Error> {
-        let ticket = self.try_commit()?;
+        let committed = self.try_commit(false)?;
         self.publishes.clear();
         self.settles.clear();
-        Ok(ticket)
+        Ok(committed.ticket)
     }
 
-    fn try_commit(&self) -> Result<Ticket, Error> {
+    /// As `commit`, for protocols that give unroutable mandatory messages back instead of failing.
+    ///
+    /// A queue that rejects a publish fails the commit here too. RabbitMQ does the rest and closes the channel with
+    /// 406 "partial tx completion"; here nothing of it happens.
+    ///
+    /// # Errors
+    /// As `commit`, but for [`Error::Unroutable`].
+    pub fn commit_returning(&mut self) -> Result<Committed, Error> {
+        let committed = self.try_commit(true)?;
+        self.publishes.clear();
+        self.settles.clear();
+        Ok(committed)
+    }
+
+    fn try_commit(&self, return_unroutable: bool) -> Result<Committed, Error> {
         self.core.check_open()?;
         let now = self.core.clock.now_ns();
         let _compaction = self.core.storage().map(|s| s.compaction.read_recursive());
@@ -160,20 +185,49 @@ impl Transaction {
         }
         let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(messages.len());
         let mut routes: Vec<SmallVec<[Arc<Queue>; 1]>> = Vec::with_capacity(messages.len());
-        for ((publish, message), stripped) in self.publishes.iter().zip(&messages).zip(&stripped) {
+        let mut returned = Vec::new();
+        for (index, ((publish, message), stripped)) in self
+            .publishes
+            .iter()
+            .zip(&messages)
+            .zip(&stripped)
+            .enumerate()
+        {
             let mut draft = Draft::new(&publish.exchange, message, now)?;
             let queues = with_route(&publish.exchange, draft, |queues, _| SmallVec::from(queues))?;
             if queues.is_empty() && publish.mandatory {
-                return Err(unroutable(&publish.exchange, &publish.routing_key));
-            }
-            if let Some(full) = refusing(&queues, 1) {
-                return Err(rejected(full));
+                if !return_unroutable {
+                    return Err(unroutable(&publish.exchange, &publish.routing_key));
+                }
+                returned.push(index);
             }
             if let Some(properties) = stripped {
                 draft.parts.properties = properties;
             }
             drafts.push(draft);
             routes.push(queues);
+        }
+
+        let found = routes.clone();
+        let windows = self
+            .publishes
+            .iter()
+            .filter_map(|publish| publish.exchange.window())
+            .chain(found.iter().flatten().filter_map(|queue| queue.window()));
+        let mut judges = Judges::lock(windows, now);
+        let mut knows_first = false;
+        for ((publish, queues), draft) in self.publishes.iter().zip(&mut routes).zip(&drafts) {
+            if judged(&publish.exchange, queues) && !queues.is_empty() {
+                let reached = queues.len();
+                match judges.judge(&publish.exchange, queues, draft)? {
+                    Judgement::Duplicate => queues.clear(),
+                    Judgement::New(left) => *queues = left,
+                }
+                knows_first |= draft.facts.persistent && queues.len() < reached;
+            }
+            if let Some(full) = refusing(queues, 1) {
+                return Err(rejected(full));
+            }
         }
 
         let mut withdrawn: Vec<Withdrawn<'_>> = Vec::new();
@@ -215,14 +269,24 @@ impl Transaction {
                 drafts: std::slice::from_ref(draft),
             })
             .collect();
-        let ticket = match commit(&self.core, &publish_runs, &runs, &[], Class::Publish) {
-            Ok(ticket) => ticket,
+        let ids = &mut judges.entries;
+        let written = write(&self.core, &publish_runs, &runs, &[], ids, Class::Publish);
+        let mut ticket = match written {
+            Ok((ticket, after)) => {
+                judges.keep();
+                after.happen();
+                ticket
+            }
             Err(error) => {
+                drop(judges);
                 put_back(withdrawn);
                 return Err(error);
             }
         };
-        for (queues, publish) in routes.iter().zip(&self.publishes) {
+        if let (true, Some(storage)) = (knows_first, self.core.storage()) {
+            ticket = ticket.max(storage.appended()); // no sooner than what it is a duplicate of
+        }
+        for (queues, publish) in found.iter().zip(&self.publishes) {
             publish.exchange.count(1, u64::from(queues.is_empty()));
         }
         for Withdrawn { settle, deliveries } in withdrawn {
@@ -239,7 +303,7 @@ impl Transaction {
             }
             settle.consumer.settled_elsewhere();
         }
-        Ok(ticket)
+        Ok(Committed { ticket, returned })
     }
 }
 

@@ -252,6 +252,9 @@ impl VirtualHost {
         if let Some(alternate) = &options.alternate_exchange {
             check_name("alternate exchange name", alternate)?;
         }
+        if let Some(dedup) = &options.dedup {
+            dedup.validate()?;
+        }
         let _topology = self.core.topology.lock();
         self.check_usable()?;
         if let Ok(exchange) = self.exchange(name) {
@@ -300,7 +303,7 @@ impl VirtualHost {
     ) -> Result<(Arc<Queue>, Ticket), Error> {
         if let Ok(queue) = self.queue(name) {
             let current = queue.options();
-            if current.exclusive.is_some() && current.exclusive != options.exclusive {
+            if current.exclusive != options.exclusive {
                 return Err(queue.locked());
             }
             equivalence::queue(name, &self.name, &options, current)?;
@@ -358,7 +361,10 @@ impl VirtualHost {
             let text = if name.is_empty() {
                 "operation not permitted on the default exchange".to_string()
             } else {
-                format!("exchange name '{name}' contains reserved prefix 'amq.*'")
+                format!(
+                    "deletion of system exchange '{name}' in vhost '{}' not allowed",
+                    self.name
+                )
             };
             return Err(Error::AccessRefused(Refusal::advised(
                 text,

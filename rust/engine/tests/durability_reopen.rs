@@ -9,8 +9,8 @@ use common::*;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, Value};
 use wherry_engine::{
-    Broker, ConsumerOptions, Delay, ExchangeKind, ExchangeOptions, NewMessage, Outcome, Overflow,
-    QueueOptions, RetryKind, RetryPolicy,
+    Broker, ConsumerOptions, Dedup, DedupKey, Delay, ExchangeKind, ExchangeOptions, NewMessage,
+    Outcome, Overflow, QueueOptions, RetryKind, RetryPolicy,
 };
 use wherry_journal::testing::{MemoryDisk, Survivors};
 
@@ -45,6 +45,11 @@ fn everything() -> QueueOptions {
         delivery_limit: Some(9),
         single_active_consumer: true,
         lease: Some(seconds(30)),
+        dedup: Some(Dedup {
+            by: DedupKey::Named("order-id".into()),
+            window: Some(seconds(60)),
+            size: Some(1000),
+        }),
         arguments: Table::from_iter([("x-note", Value::Str("a\0b".into()))]),
     }
 }

@@ -311,6 +311,24 @@ impl Journal {
         }
     }
 
+    /// Counts exactly `bytes` at `at` that the caller wants kept: for entries that are far smaller than those counted by
+    /// [`retain_shares`](Self::retain_shares) in the same segment, which would otherwise seem to stay with them.
+    pub fn keep(&self, at: Address, bytes: u64) {
+        self.shared.table.keep(at, bytes);
+    }
+
+    /// Takes back what [`keep`](Self::keep) counted.
+    pub fn let_go(&self, at: Address, bytes: u64) {
+        if self.shared.table.let_go(at, bytes) {
+            self.shared.call_committer();
+        }
+    }
+
+    /// The journal's id: random, the same for as long as it exists. Not a secret from who can read the disk.
+    pub fn id(&self) -> [u8; 16] {
+        self.shared.journal
+    }
+
     /// The segment that the caller should empty now: append again what is live in it, wait until that is durable, then
     /// [`retire`](Self::retire) it.
     pub fn evacuation(&self) -> Option<SegmentNumber> {

@@ -30,6 +30,8 @@ struct Entry {
     /// Units ever retained, and the bytes that they stood for.
     retained: AtomicU64,
     retained_bytes: AtomicU64,
+    /// Bytes kept less bytes let go, two's complement: counted exactly, beside the units.
+    kept: AtomicU64,
     /// Length of the file; 0 while the number is not in use.
     capacity: AtomicU32,
     /// Offset after the seal; 0 while not sealed.
@@ -42,11 +44,16 @@ impl Entry {
         (self.live.load(Ordering::Relaxed) as i64).max(0) as u64
     }
 
+    fn kept_bytes(&self) -> u64 {
+        (self.kept.load(Ordering::Relaxed) as i64).max(0) as u64
+    }
+
     /// Bytes that still count, if all units are alike.
     fn live_bytes(&self) -> u64 {
         let retained = self.retained.load(Ordering::Relaxed).max(1);
         let bytes = self.retained_bytes.load(Ordering::Relaxed);
-        (u128::from(bytes) * u128::from(self.live()) / u128::from(retained)) as u64
+        let units = (u128::from(bytes) * u128::from(self.live()) / u128::from(retained)) as u64;
+        units + self.kept_bytes()
     }
 }
 
@@ -203,6 +210,22 @@ impl Table {
         })
     }
 
+    /// Counts bytes at `at` exactly, for what is so unlike the other units that sharing would mislead.
+    pub(crate) fn keep(&self, at: Address, bytes: u64) {
+        if let Some(entry) = self.entry(segment_of(at)) {
+            entry.kept.fetch_add(bytes, Ordering::Relaxed); // as in `retain`
+        }
+    }
+
+    /// Takes bytes back. True if that leaves the oldest segment with nothing live.
+    pub(crate) fn let_go(&self, at: Address, bytes: u64) -> bool {
+        let number = segment_of(at);
+        self.entry(number).is_some_and(|entry| {
+            let before = entry.kept.fetch_sub(bytes, Ordering::Relaxed);
+            before == bytes && entry.live() == 0 && number == self.oldest.load(Ordering::Relaxed)
+        })
+    }
+
     /// The oldest segment, if it is sealed and should be freed: it holds nothing live, or the journal has grown past twice
     /// its live bytes and some segments, or the disk is full and most of the segment is dead.
     pub(crate) fn evacuation(&self, segment_bytes: u32, disk_full: bool) -> Option<SegmentNumber> {
@@ -212,7 +235,8 @@ impl Table {
         }
         let capacity = self.capacity(oldest)?;
         let entry = self.entry(oldest)?;
-        if entry.live() == 0 || disk_full && entry.live_bytes() < u64::from(capacity) / 2 {
+        let is_empty = entry.live() == 0 && entry.kept_bytes() == 0;
+        if is_empty || disk_full && entry.live_bytes() < u64::from(capacity) / 2 {
             return Some(oldest);
         }
         let slack = SLACK_SEGMENTS * u64::from(segment_bytes);
@@ -318,5 +342,24 @@ mod tests {
             None,
             "the oldest is mostly live"
         );
+    }
+
+    #[test]
+    fn kept_bytes_hold_a_segment_for_what_they_are_only() {
+        let table = Table::new(1);
+        for number in 1..=7 {
+            table.add(number, 1000, if number < 7 { 900 } else { 0 });
+        }
+        table.set_active(7);
+        table.keep(1 << 32, 10);
+        table.retain(1 << 32, 1, 890);
+        table.release(1 << 32, 1);
+        table.retain(2 << 32, 15, 1500);
+        assert_eq!(table.evacuation(1000, false), None, "1,510 live bytes");
+        table.release(2 << 32, 1);
+        assert_eq!(table.evacuation(1000, false), Some(1), "too much for 1,410");
+        table.retain(2 << 32, 1, 100);
+        assert!(table.let_go(1 << 32, 10));
+        assert_eq!(table.evacuation(1000, false), Some(1));
     }
 }

@@ -142,6 +142,7 @@ impl VirtualHost {
             single_active_consumer,
             lease: maybe_duration("lease", lease)?,
             arguments: arguments_of(arguments)?,
+            ..QueueOptions::default()
         };
         let (queue, ticket) = self.host.declare_queue(name, options)?;
         Ok((queue.name().to_owned(), ticket.0))

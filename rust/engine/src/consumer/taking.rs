@@ -1,7 +1,5 @@
 //! From tokens to deliveries: tags, leases, and what is acknowledged by being handed out.
 
-use smallvec::SmallVec;
-
 use super::Consumer;
 use crate::core::Event;
 use crate::delivery::Delivery;
@@ -20,7 +18,7 @@ pub(super) struct Taking<'a> {
     lease_until_ns: u64,
     auto_acked: Vec<Token>,
     /// Assigned ones whose time was over before they were taken.
-    expired: SmallVec<[Token; 0]>,
+    expired: Vec<Token>,
 }
 
 /// What follows when the lock is gone.
@@ -29,10 +27,11 @@ pub(super) struct AfterTake {
     taken: u64,
     lease_until_ns: u64,
     auto_acked: Vec<Token>,
-    expired: SmallVec<[Token; 0]>,
+    expired: Vec<Token>,
 }
 
 impl<'a> Taking<'a> {
+    #[inline]
     pub(super) fn new(
         consumer: &'a Consumer,
         ledger: &'a mut Ledger,
@@ -53,10 +52,11 @@ impl<'a> Taking<'a> {
             taken: 0,
             lease_until_ns,
             auto_acked: Vec::new(),
-            expired: SmallVec::new(),
+            expired: Vec::new(),
         }
     }
 
+    #[inline]
     pub(super) fn one(&mut self, token: Token, message: Message) {
         let note = Note(token.note());
         let tag = self.first_tag + self.taken;
@@ -100,17 +100,21 @@ impl<'a> Taking<'a> {
         self.taken == 0 && self.expired.is_empty()
     }
 
-    pub(super) fn finish(self) -> AfterTake {
+    /// None when nothing follows, which is the usual case.
+    #[inline]
+    pub(super) fn finish(self) -> Option<AfterTake> {
         if self.consumer.options.no_ack {
             self.ledger.base += self.taken;
+        } else if self.lease_until_ns == 0 && self.expired.is_empty() {
+            return None;
         }
-        AfterTake {
+        Some(AfterTake {
             first_tag: self.first_tag,
             taken: self.taken,
             lease_until_ns: self.lease_until_ns,
             auto_acked: self.auto_acked,
             expired: self.expired,
-        }
+        })
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) struct In {
     pub(crate) entered_bytes: AtomicU64,
     pub(crate) published: AtomicU64,
     pub(crate) rejected: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
 }
 
 #[repr(align(64))]

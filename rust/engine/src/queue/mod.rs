@@ -4,6 +4,7 @@
 pub(crate) mod consumers;
 pub(crate) mod counters;
 mod dispatch;
+pub(crate) mod key;
 pub(crate) mod note;
 pub(crate) mod ready;
 pub(crate) mod schedule;
@@ -18,15 +19,15 @@ use wherry_queues::groups::SharedGroups;
 use wherry_queues::{Fifo, PriorityFifo};
 
 use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
+use crate::dedup::Window;
 use crate::draft::Draft;
 use crate::error::Error;
 use crate::message::{Facts, Message, Parts};
 use crate::options::{OwnerId, QueueOptions};
-use crate::properties::PropertiesView;
-use crate::table::ValueView;
 use crate::vhost::VirtualHost;
 use consumers::Consumers;
 use counters::Counters;
+use key::with_key;
 use note::Note;
 use ready::Ready;
 use schedule::Schedule;
@@ -50,6 +51,8 @@ pub struct Queue {
     /// Boxed, since most queues never delay anything and a million idle ones should be small.
     schedule: Mutex<Option<Box<Schedule>>>,
     next_schedule_id: AtomicU64,
+    /// The ids of what was published, in queues that know duplicates.
+    window: Option<Box<Window>>,
     /// Positions below this may have been handed out before a crash, by level for priority queues collapsed into one
     /// (positions of a level never exceed it either). Only grows; Relaxed: a hint.
     ceiling: AtomicU64,
@@ -108,6 +111,7 @@ pub struct QueueStatistics {
     pub dead_lettered: u64,
     pub dropped: u64,
     pub rejected: u64,
+    pub duplicates: u64,
     pub groups: u64,
     pub oldest_published_ns: Option<u64>,
 }
@@ -128,31 +132,7 @@ pub(crate) fn group_of(core: &Core, name: &str, parts: &Parts<'_>) -> Option<u64
     if name == "routing-key" {
         return Some(core.group_hash(parts.routing_key.as_bytes()));
     }
-    if parts.properties.is_empty() {
-        return None;
-    }
-    let view = PropertiesView::new(parts.properties);
-    if let Some(value) = view.headers().and_then(|headers| headers.get(name)) {
-        return match value {
-            ValueView::Void => None,
-            ValueView::Str(text) => Some(core.group_hash(text)),
-            // A number is the same group however wide it was sent.
-            value => match value.as_integer() {
-                Some(n) => Some(core.group_hash(&n.to_le_bytes())),
-                None => Some(core.group_hash(format!("{value:?}").as_bytes())),
-            },
-        };
-    }
-    let property = match name {
-        "message-id" => view.message_id(),
-        "correlation-id" => view.correlation_id(),
-        "type" => view.type_(),
-        "app-id" => view.app_id(),
-        "user-id" => view.user_id(),
-        "reply-to" => view.reply_to(),
-        _ => None,
-    };
-    property.map(|text| core.group_hash(text))
+    with_key(name, parts, |_, key| core.group_hash(key))
 }
 
 /// When a message dies in a queue declared like this; 0 = never.
@@ -183,8 +163,13 @@ impl Queue {
         // An exclusive queue ends with its owner, so it never outlives the process.
         let durable = options.durable && options.exclusive.is_none() && core.storage().is_some();
         let now = core.clock.now_ns();
+        let window = options
+            .dedup
+            .as_ref()
+            .map(|dedup| Window::new(id, dedup, durable, core));
         let queue = Arc::new(Queue {
             id,
+            window,
             name: name.into(),
             durable,
             core: core.clone(),
@@ -234,6 +219,14 @@ impl Queue {
 
     pub(crate) fn vhost(&self) -> Result<Arc<VirtualHost>, Error> {
         self.vhost.upgrade().ok_or(Error::Closed)
+    }
+
+    pub(crate) fn window(&self) -> Option<&Window> {
+        self.window.as_deref()
+    }
+
+    pub(crate) fn count_duplicate(&self) {
+        counters::add(&self.counters.input.duplicates, 1);
     }
 
     /// Whether it and its persistent messages are in the journal.
@@ -491,6 +484,7 @@ impl Queue {
             dead_lettered: count(&done.dead_lettered),
             dropped: count(&done.dropped),
             rejected: count(&input.rejected),
+            duplicates: count(&input.duplicates),
             groups: self.ready.groups(),
             oldest_published_ns,
         }

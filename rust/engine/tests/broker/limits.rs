@@ -219,7 +219,7 @@ fn misuse_is_refused_and_changes_nothing() {
             },
         )
         .unwrap_err();
-    let text = "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '3' but current is none";
+    let text = "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '3' of type 'signedint' but current is none";
     assert!(again.to_string().starts_with(text), "{again}");
     assert!(matches!(again, Error::PreconditionFailed(_)));
     let kind = ExchangeOptions {

@@ -1,6 +1,7 @@
 //! What a user of the engine sees, in memory and with virtual time.
 
 mod consumers;
+mod dedup;
 mod delivery;
 mod in_turn;
 mod limits;

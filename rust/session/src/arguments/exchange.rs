@@ -50,6 +50,7 @@ pub fn exchange_options(
             .exchange_name("alternate-exchange")?
             .map(str::to_owned),
         arguments: reader.table()?,
+        ..ExchangeOptions::default()
     })
 }
 
