@@ -21,6 +21,7 @@ import wherry
 import wherry.testing
 from clients import Raw, channel, connect
 from wherry import blocking
+from wherry.server import UserStore, _connection
 from wherry.testing._users import PlainUsers
 
 if TYPE_CHECKING:
@@ -330,3 +331,24 @@ def test_asyncio_clients_reconnect_after_a_restart(tmp_path: Path) -> None:
             await connection.close()
 
     asyncio.run(main())
+
+
+def test_the_users_of_a_directory(tmp_path: Path) -> None:
+    with wherry.serve(tmp_path, port=0) as server:
+        declare(server.amqp_url)  # guest, from this machine
+        store = UserStore(tmp_path / "users.json")  # as `wherry users` in another process
+        store.add("ann", "pw")
+        store.set_permission("ann", "/", "^ann", ".*", ".*")
+        host, port = server.addresses[0]
+        declare_as = f"amqp://ann:pw@{host}:{port}/"
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS_REFUSED"):
+            declare(declare_as)
+
+
+def test_guest_is_kept_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connection, "is_loopback", lambda host: False)
+    with (
+        wherry.serve(port=0, users=users()) as server,
+        pytest.raises(pika.exceptions.ProbableAuthenticationError),
+    ):
+        connect(server.amqp_url)

@@ -92,8 +92,7 @@ async def _hurry(server: Server, signals: AsyncIterator[int]) -> None:
 
 def _reload(server: Server) -> None:
     try:
-        server.reload_certificates()
-        server.reload_users()
+        server.reload()
     except Exception as error:
         log.error("reload failed, what was there before stays: %s", error)
     else:

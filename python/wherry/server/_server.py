@@ -141,6 +141,15 @@ class Server(_Addresses):
         """Tell a client to go, with code 320; false when there is no connection of this id."""
         return self._hub.close_connection(id, reason)
 
+    @property
+    def engine(self) -> _core.Engine:
+        """The engine below `broker`, for what works in any thread."""
+        return self._broker._engine
+
+    def counters(self) -> dict[str, int]:
+        """What happened since the server started, by name: connections, messages, bytes."""
+        return self._hub.front.counters()
+
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections accepted from now on.
 
@@ -149,8 +158,13 @@ class Server(_Addresses):
         """
         self._hub.reload_certificates()
 
-    def reload_users(self) -> None:
-        """Read users and permissions again."""
+    def reload(self) -> None:
+        """Read certificates, users and permissions again.
+
+        Raises:
+            OSError, ssl.SSLError: the certificates cannot be used; those from before stay.
+        """
+        self.reload_certificates()
         self._users.refresh()
         self._hub.set_access()
 
@@ -251,6 +265,10 @@ class ThreadServer(_Addresses):
     def close_connection(self, id: int, reason: str = "closed by the operator") -> bool:
         """As `Server.close_connection`."""
         return self._call(lambda: self._hub.close_connection(id, reason))
+
+    def counters(self) -> dict[str, int]:
+        """As `Server.counters`."""
+        return self._hub.front.counters()
 
     def reload_certificates(self) -> None:
         """As `Server.reload_certificates`."""
