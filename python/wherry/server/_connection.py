@@ -154,11 +154,8 @@ class Connection:
 
     def flush(self) -> None:
         """The session may have something to send."""
-        if self._unsent is None and self.session is not None and self._ends_at is None:
-            try:
-                self._after(_OUTPUT)
-            except Exception:
-                self.fail()
+        if self._unsent is None and self._ends_at is None and self.session is not None:
+            self.answered(_OUTPUT)
 
     # Input
 
@@ -248,15 +245,32 @@ class Connection:
     def resume(self) -> None:
         """What held the session up may be over."""
         if self.open and self.session is not None:
-            self.answered(self.session.resume())
+            try:
+                self._after(self.session.resume())
+            except Exception:
+                self.fail()
 
     def tick(self, now: float) -> None:
         """About once a second. `now`: the loop's clock."""
         if self._ends_at is not None:
             if now >= self._ends_at:
                 self.drop("it took too long")
-        elif self.session is not None:
-            self.answered(self.session.tick(now))
+        elif self.open and self.session is not None:
+            try:
+                self._after(self.session.tick(now))
+            except Exception:
+                self.fail()
+
+    def shut_down(self, text: str) -> None:
+        """Tell the client to go."""
+        if self.session is None:
+            self.drop(text)
+            return
+        self.hold(False)
+        try:
+            self._after(self.session.shut_down(text))
+        except Exception:
+            self.fail()
 
     # Output
 

@@ -118,15 +118,7 @@ class Hub:
         self._stopping = True
         self._stop_listening()
         for connection in list(self.connections.values()):
-            if connection.session is None:
-                connection.drop("the server ends")
-            else:
-                connection.hold(False)
-                connection.answered(
-                    connection.session.shut_down(
-                        "broker forced connection closure with reason 'shutdown'"
-                    )
-                )
+            connection.shut_down("broker forced connection closure with reason 'shutdown'")
         self.drain()
         if self.connections:
             with trio.move_on_after(seconds):
@@ -338,8 +330,11 @@ class Hub:
     async def _ticks(self) -> None:
         while True:
             await trio.sleep(1)
-            # Another process may have changed the users' file.
-            await trio.to_thread.run_sync(self.users.refresh)
+            try:
+                # Another process may have changed the users' file.
+                await trio.to_thread.run_sync(self.users.refresh)
+            except Exception:
+                log.exception("cannot read the users again")
             for index, connection in enumerate(list(self.connections.values())):
                 connection.tick(self.now())
                 if index % _TICKS_PER_TURN == _TICKS_PER_TURN - 1:
@@ -402,10 +397,7 @@ class Hub:
         connection = self.connections.get(number)
         if connection is None:
             return False
-        if connection.session is None:
-            connection.drop(reason)
-        else:
-            connection.answered(connection.session.shut_down(reason))
+        connection.shut_down(reason)
         self.drain()
         return True
 

@@ -70,6 +70,13 @@ class Endpoint:
 
     def on_ready(self, what: int) -> None:
         """Somebody connects."""
+        try:
+            self._accept()
+        except Exception:
+            log.exception("accepting on %s failed: trying again", self.url)
+            self.pause()
+
+    def _accept(self) -> None:
         hub = self._hub
         if hub is None or self._paused:
             return

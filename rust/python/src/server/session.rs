@@ -4,9 +4,11 @@
 //! Every call that may make other sessions ready is marked with [`Call`], so that the loop's own thread serves their
 //! wake-ups on its way out of it. Long work is done with the interpreter released.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use wherry_amqp::session::{Peer, Session, Status};
@@ -34,6 +36,13 @@ impl AmqpSession {
     fn enter(&self) -> Call<'_> {
         Call::enter(Some(&self.port))
     }
+}
+
+/// Turns a panic into an ordinary exception, which ends this connection and no other. The session may be used for
+/// nothing but `lost` then.
+fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(call))
+        .map_err(|_| PyRuntimeError::new_err("the session panicked; its message is on stderr"))
 }
 
 #[pymethods]
@@ -100,10 +109,10 @@ impl AmqpSession {
         let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), count) };
         let call = self.enter();
         let status = if count < DETACH_BYTES {
-            self.session.receive(bytes)
+            guarded(|| self.session.receive(bytes))
         } else {
-            py.detach(|| self.session.receive(bytes))
-        };
+            py.detach(|| guarded(|| self.session.receive(bytes)))
+        }?;
         drop(call);
         Ok(status.bits())
     }
@@ -113,20 +122,20 @@ impl AmqpSession {
         &self,
         py: Python<'py>,
         budget: usize,
-    ) -> (Option<Bound<'py, PyBytes>>, u32) {
+    ) -> PyResult<(Option<Bound<'py, PyBytes>>, u32)> {
         let call = self.enter();
         let mut out = self.shared.borrow_output();
-        let status = self.session.write_into(&mut out, budget);
+        let status = guarded(|| self.session.write_into(&mut out, budget))?;
         let bytes = (!out.is_empty()).then(|| PyBytes::new(py, &out));
         self.shared.give_back_output(out);
         drop(call);
-        (bytes, status.bits())
+        Ok((bytes, status.bits()))
     }
 
     /// Tries again what had to wait; a status.
-    fn resume(&self, py: Python<'_>) -> u32 {
+    fn resume(&self, py: Python<'_>) -> PyResult<u32> {
         let _call = self.enter();
-        py.detach(|| self.session.resume()).bits()
+        Ok(py.detach(|| guarded(|| self.session.resume()))?.bits())
     }
 
     /// Mechanism, user and password to verify, if any.
@@ -143,33 +152,35 @@ impl AmqpSession {
     }
 
     /// The credentials are good, for this user; a status.
-    fn authenticated(&self, user: &str) -> u32 {
+    fn authenticated(&self, user: &str) -> PyResult<u32> {
         let _call = self.enter();
-        self.session.authenticated(user).bits()
+        Ok(guarded(|| self.session.authenticated(user))?.bits())
     }
 
     /// The credentials are not good; a status.
-    fn refused(&self) -> u32 {
+    fn refused(&self) -> PyResult<u32> {
         let _call = self.enter();
-        self.session.refused().bits()
+        Ok(guarded(|| self.session.refused())?.bits())
     }
 
     /// About once a second, with the loop's clock; a status.
-    fn tick(&self, now: f64) -> u32 {
+    fn tick(&self, now: f64) -> PyResult<u32> {
         let _call = self.enter();
-        self.session.tick(now).bits()
+        Ok(guarded(|| self.session.tick(now))?.bits())
     }
 
     /// Tells the client to go; a status.
-    fn shut_down(&self, py: Python<'_>, text: &str) -> u32 {
+    fn shut_down(&self, py: Python<'_>, text: &str) -> PyResult<u32> {
         let _call = self.enter();
-        py.detach(|| self.session.shut_down(text)).bits()
+        Ok(py
+            .detach(|| guarded(|| self.session.shut_down(text)))?
+            .bits())
     }
 
     /// The socket is gone: everything is given back. May be repeated.
-    fn lost(&self, py: Python<'_>) {
+    fn lost(&self, py: Python<'_>) -> PyResult<()> {
         let _call = self.enter();
-        py.detach(|| self.session.lost());
+        py.detach(|| guarded(|| self.session.lost()))
     }
 
     /// Who logged in, once somebody did.
