@@ -315,7 +315,7 @@ def test_an_exception_in_one_connection_is_logged_and_ends_only_that(
 
 def test_asyncio_clients_reconnect_after_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
-        with wherry.serve(tmp_path, port=0, users=users()) as server:
+        with wherry.serve(tmp_path, port=0, users=users(), drain_seconds=0) as server:
             port = server.addresses[0][1]
             connection = await aio_pika.connect_robust(server.amqp_url, reconnect_interval=0.05)
             client = await connection.channel()
