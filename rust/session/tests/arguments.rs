@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use wherry_engine::table::{Table, TableView, Value};
 use wherry_engine::{
-    ExchangeKind, ExchangeOptions, Overflow, QueueOptions, RetryKind, RetryPolicy,
+    DEDUP_ENTRIES_MAX, Dedup, DedupKey, ExchangeKind, ExchangeOptions, Overflow, QueueOptions,
+    RetryKind, RetryPolicy,
 };
 use wherry_session::arguments::{
     ConsumeArguments, consume_arguments, exchange_options, queue_options,
@@ -601,4 +602,97 @@ fn consumers() {
         refused(consume(&[("x-cancel-on-ha-failover", Value::I32(1))])),
         "invalid arg 'x-cancel-on-ha-failover' for queue 'q' in vhost '/': {unacceptable_type,signedint}"
     );
+}
+
+#[test]
+fn deduplication_by_our_own_arguments() {
+    let window = ("x-dedup-window", Value::I32(60_000));
+    let size = ("x-dedup-size", Value::I64(DEDUP_ENTRIES_MAX as i64));
+    let header = ("x-dedup-header", text("job"));
+    let expected = |by, window, size| Some(Dedup { by, window, size });
+    let minute = millis(60_000);
+    for (fields, dedup) in [
+        (vec![], None),
+        (
+            vec![window.clone()],
+            expected(DedupKey::Default, minute, None),
+        ),
+        (
+            vec![size.clone()],
+            expected(DedupKey::Default, None, Some(DEDUP_ENTRIES_MAX)),
+        ),
+        (
+            vec![header.clone(), window.clone(), size],
+            expected(
+                DedupKey::Named("job".into()),
+                minute,
+                Some(DEDUP_ENTRIES_MAX),
+            ),
+        ),
+    ] {
+        assert_eq!(queue(&fields).unwrap().dedup, dedup);
+        assert_eq!(exchange("topic", &fields).unwrap().dedup, dedup);
+    }
+    for (fields, why) in [
+        (vec![header], "needs x-dedup-window or x-dedup-size"),
+        (vec![("x-dedup-header", text("")), window], "name a header"),
+        (vec![("x-dedup-window", Value::I32(0))], "{value_zero,0}"),
+        (
+            vec![("x-dedup-size", Value::I32(-1))],
+            "{value_negative,-1}",
+        ),
+        (
+            vec![("x-dedup-size", Value::I64(DEDUP_ENTRIES_MAX as i64 + 1))],
+            "{value_too_large,4194305}",
+        ),
+    ] {
+        let refusal = refused(queue(&fields));
+        assert!(refusal.contains(why), "{refusal}");
+        assert!(refused(exchange("topic", &fields)).contains(why));
+    }
+}
+
+#[test]
+fn deduplication_by_the_plugins_arguments() {
+    let by = DedupKey::Named("x-deduplication-header".into());
+    let on = ("x-message-deduplication", Value::Bool(true));
+    let size = ("x-cache-size", Value::I32(100));
+    let ttl = ("x-cache-ttl", Value::I32(1500));
+    let fields = [on.clone(), size.clone(), ttl.clone()];
+    let both = Some(Dedup {
+        by: by.clone(),
+        window: millis(1500),
+        size: Some(100),
+    });
+    assert_eq!(queue(&fields).unwrap().dedup, both);
+    let only = queue(&[on.clone(), ttl.clone()]).unwrap().dedup.unwrap();
+    assert_eq!((only.window, only.size), (millis(1500), None));
+    // "Not twice in the queue at once" is no window.
+    assert!(refused(queue(std::slice::from_ref(&on))).contains("x-cache-ttl or x-cache-size"));
+    let off = [
+        ("x-message-deduplication", Value::Bool(false)),
+        size.clone(),
+    ];
+    assert_eq!(queue(&off).unwrap().dedup, None);
+
+    let options = exchange("x-message-deduplication", &fields[1..]).unwrap();
+    assert_eq!(options.dedup, both);
+    assert_eq!(options.kind, ExchangeKind::Fanout);
+    assert_eq!(options.type_name(), "x-message-deduplication");
+    assert!(refused(exchange("x-message-deduplication", &[ttl])).contains("'x-cache-size'"));
+    for (key, value) in [
+        ("x-cache-size", Value::I32(0)),
+        ("x-cache-ttl", text("5")),
+        ("x-cache-persistence", text("tape")),
+        ("x-dedup-window", Value::I32(5)),
+    ] {
+        let fields = [size.clone(), (key, value)];
+        let fields = if key == "x-cache-size" {
+            &fields[1..]
+        } else {
+            &fields
+        };
+        let refusal = refused(exchange("x-message-deduplication", fields));
+        assert!(refusal.contains(key), "{refusal}");
+    }
 }

@@ -3,11 +3,14 @@
 use wherry_engine::table::TableView;
 use wherry_engine::{ExchangeKind, ExchangeOptions};
 
-use super::Reader;
+use super::{Reader, dedup::dedup};
 use crate::failure::Failure;
 
 /// The delayed message plugin's type: routes as the type in `x-delayed-type`. Delays work on every exchange here.
 const DELAYED: &str = "x-delayed-message";
+
+/// The deduplication plugin's type: a fanout that remembers `x-cache-size` ids.
+const DEDUPLICATING: &str = "x-message-deduplication";
 
 /// How an exchange is declared, from a client's arguments. `exchange` and `virtual_host` are for error texts.
 ///
@@ -37,12 +40,22 @@ pub fn exchange_options(
                 "Invalid argument, 'x-delayed-type' must be an existing exchange type",
             )
         })?
+    } else if kind == DEDUPLICATING {
+        if !reader.has("x-cache-size") {
+            return Err(Failure::precondition_failed(
+                "Missing argument, 'x-cache-size' must be given to an exchange of type 'x-message-deduplication'",
+            ));
+        }
+        ExchangeKind::Fanout
     } else {
         known_kind(kind)?
     };
     Ok(ExchangeOptions {
         kind: routing,
-        type_name: (kind == DELAYED).then(|| kind.to_owned()),
+        type_name: [DELAYED, DEDUPLICATING]
+            .contains(&kind)
+            .then(|| kind.to_owned()),
+        dedup: dedup(&reader, kind == DEDUPLICATING)?,
         durable,
         auto_delete,
         internal,
@@ -50,7 +63,6 @@ pub fn exchange_options(
             .exchange_name("alternate-exchange")?
             .map(str::to_owned),
         arguments: reader.table()?,
-        ..ExchangeOptions::default()
     })
 }
 

@@ -13,6 +13,7 @@
 //! anywhere.
 
 mod consume;
+mod dedup;
 mod exchange;
 mod queue;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wherry_engine::table::{TableView, ValueView};
 use wherry_engine::{Overflow, OwnerId, QueueOptions, RetryKind, RetryPolicy};
 
-use super::Reader;
+use super::{Reader, dedup::dedup};
 use crate::failure::{Failure, FailureKind};
 
 /// Deliveries again before a message of a quorum queue is dead, unless the queue says otherwise. RabbitMQ's since 4.0.
@@ -97,6 +97,17 @@ pub fn queue_options(
     options.delivery_limit = delivery_limit(&reader, quorum && options.retry.is_none())?;
     if options.retry.is_none() {
         options.retry = delayed_retry(&reader, options.delivery_limit)?;
+    }
+    let plugin = reader.flag("x-message-deduplication")?.unwrap_or(false);
+    options.dedup = dedup(&reader, plugin)?;
+    if let Some(dedup) = &options.dedup
+        && dedup.window.is_none()
+        && dedup.size.is_none()
+    {
+        return Err(reader.invalid(
+            "x-message-deduplication",
+            "\"needs x-cache-ttl or x-cache-size: ids are remembered for a window here\"",
+        ));
     }
     contradictions(&reader, &options)?;
     options.arguments = reader.table()?;
