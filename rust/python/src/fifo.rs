@@ -41,7 +41,8 @@ fn objects(items: &Bound<'_, PyAny>) -> PyResult<Vec<(Py<PyAny>, u32)>> {
 /// waits for that writer, some nanoseconds.) Its length is a guess while others use it.
 #[pyclass(frozen, generic, module = "wherry")]
 pub(crate) struct Fifo {
-    fifo: Structure<Py<PyAny>>,
+    /// Boxed: it wants cache lines of its own, and Python's allocator knows alignment to 16 bytes only.
+    fifo: Box<Structure<Py<PyAny>>>,
 }
 
 #[pymethods]
@@ -49,7 +50,7 @@ impl Fifo {
     #[new]
     fn new() -> Self {
         Fifo {
-            fifo: Structure::new(),
+            fifo: Box::new(Structure::new()),
         }
     }
 
@@ -113,7 +114,8 @@ impl Fifo {
 ///     levels: how many there are, 1 to 256; they are numbered from 0.
 #[pyclass(frozen, generic, module = "wherry")]
 pub(crate) struct PriorityFifo {
-    fifo: PriorityStructure<Py<PyAny>>,
+    /// Boxed, as above.
+    fifo: Box<PriorityStructure<Py<PyAny>>>,
     levels: u16,
 }
 
@@ -137,7 +139,7 @@ impl PriorityFifo {
             return Err(Error::invalid(format!("levels={levels}: use 1 to 256")));
         }
         Ok(PriorityFifo {
-            fifo: PriorityStructure::new(levels.into()),
+            fifo: Box::new(PriorityStructure::new(levels.into())),
             levels,
         })
     }
