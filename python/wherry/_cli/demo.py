@@ -1,8 +1,4 @@
-"""The `wherry` command: a group, so that later commands fit beside `demo`.
-
-A command's module is imported only when the command runs: `wherry --help` stays quick, and
-`import wherry` never pays for click or rich.
-"""
+"""`wherry demo`."""
 
 from __future__ import annotations
 
@@ -10,16 +6,8 @@ from pathlib import Path
 
 import click
 
-__all__ = ["main"]
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="wherry")
-def main() -> None:
-    """A message broker inside your process."""
-
-
-@main.command()
+@click.command()
 @click.option(
     "--data",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -45,6 +33,10 @@ def demo(
     Every flight that left New York in 2013 becomes up to three messages; workers apply them, in
     order for each aircraft, to SQLite. Ends with status 1 and the differences if the result is not
     what the data says.
+
+    \b
+    Example:
+      wherry demo --limit 5000 --kill
     """
     from wherry.demo.run import run
 
