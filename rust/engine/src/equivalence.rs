@@ -213,6 +213,26 @@ fn argument(options: &QueueOptions, name: &str) -> Option<Value> {
     }
 }
 
+/// The argument of what an import of definitions made by a policy: a table from the names of the arguments that the policy
+/// set to their values before, void where there were none.
+const POLICY: &str = "x-policy";
+
+/// What a client that knows nothing of a policy declares, where the policy set another value. Who brings a policy along is
+/// compared with what is in force.
+fn before_policy(received: &Table, current: &Table, name: &str) -> Option<Value> {
+    match current.get(POLICY) {
+        Some(Value::Table(set)) if received.get(POLICY).is_none() => set.get(name).cloned(),
+        _ => None,
+    }
+}
+
+fn declared(received: &QueueOptions, current: &QueueOptions, name: &str) -> Option<Value> {
+    match before_policy(&received.arguments, &current.arguments, name) {
+        Some(before) => Some(before).filter(|value| *value != Value::Void),
+        None => argument(current, name),
+    }
+}
+
 fn dedup_argument(dedup: &Dedup, name: &str) -> Option<Value> {
     match name {
         "x-dedup-header" => match &dedup.by {
@@ -263,11 +283,16 @@ pub(crate) fn exchange(
     subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
     subject.same("internal", received.internal, current.internal)?;
     let alternate = |options: &ExchangeOptions| options.alternate_exchange.as_deref().map(text);
-    subject.same_argument(
+    let before = before_policy(
+        &received.arguments,
+        &current.arguments,
         "alternate-exchange",
-        alternate(received),
-        alternate(current),
-    )?;
+    );
+    let declared = match before {
+        Some(before) => Some(before).filter(|value| *value != Value::Void),
+        None => alternate(current),
+    };
+    subject.same_argument("alternate-exchange", alternate(received), declared)?;
     let (kind, declared) = (received.kind.as_str(), current.kind.as_str());
     subject.same("x-delayed-type", kind, declared)?;
     for arg in OURS {
@@ -301,7 +326,11 @@ pub(crate) fn queue(
         CLASSIC
     };
     for arg in list.iter().chain(OURS) {
-        subject.same_argument(arg, argument(received, arg), argument(current, arg))?;
+        subject.same_argument(
+            arg,
+            argument(received, arg),
+            declared(received, current, arg),
+        )?;
     }
     if received.retry != current.retry {
         let (received, current) = (received.retry.as_ref(), current.retry.as_ref());
@@ -513,5 +542,43 @@ mod tests {
                 .wire_text(),
             "inequivalent arg 'alternate-exchange' for exchange 'e' in vhost '/': received none but current is the value 'a' of type 'longstr'"
         );
+    }
+
+    #[test]
+    fn what_a_policy_set_is_not_held_against_clients() {
+        let policy = |name: &str, before: Value| {
+            let mut set = Table::default();
+            set.insert(name, before);
+            Value::Table(set)
+        };
+        let plain = QueueOptions::default();
+        let mut new = with("x-max-length", Value::I32(5));
+        new.arguments
+            .insert(POLICY, policy("x-max-length", Value::Void));
+        assert!(queue("q", "/", &plain, &new).is_ok());
+        assert!(queue("q", "/", &new, &plain).is_err());
+        assert!(queue("q", "/", &with("x-max-length", Value::I32(6)), &new).is_err());
+        assert!(queue("q", "/", &with("x-expires", Value::I32(6)), &new).is_err());
+
+        let mut lowered = with("x-max-length", Value::I32(5));
+        lowered
+            .arguments
+            .insert(POLICY, policy("x-max-length", Value::I32(7)));
+        assert!(queue("q", "/", &with("x-max-length", Value::I32(7)), &lowered).is_ok());
+        assert!(queue("q", "/", &plain, &lowered).is_err());
+        let mut other = lowered.clone();
+        other.arguments.insert("x-max-length", Value::I32(4));
+        assert!(queue("q", "/", &other, &lowered).is_err());
+
+        let mut arguments = Table::default();
+        arguments.insert(POLICY, policy("alternate-exchange", Value::Void));
+        let by_policy = ExchangeOptions {
+            alternate_exchange: Some("a".into()),
+            arguments,
+            ..ExchangeOptions::default()
+        };
+        let plain = ExchangeOptions::default();
+        assert!(exchange("e", "/", &plain, &by_policy).is_ok());
+        assert!(exchange("e", "/", &by_policy, &plain).is_err());
     }
 }
