@@ -15,12 +15,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from wherry import _core, blocking
+from wherry import blocking
 from wherry._cli import COMMANDS, main
 from wherry._cli import output as output_module
 from wherry.server.users import UserStore
 
-HAS_DECLARE = hasattr(_core, "declare_queue_from_arguments")
 DEFINITIONS = Path(__file__).parent / "data" / "rabbitmq-3.10-definitions.json"
 
 
@@ -242,7 +241,6 @@ def test_what_is_no_data_directory(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-@pytest.mark.skipif(not HAS_DECLARE, reason="needs declarations with arguments")
 def test_definitions(tmp_path: Path) -> None:
     directory = tmp_path / "new"
     result = run("definitions", "import", "-d", directory, DEFINITIONS)

@@ -18,8 +18,6 @@ from wherry.server.control import ControlClient, ControlUnavailable, serve_contr
 from wherry.server.operations import Operations
 from wherry.server.users import UserStore
 
-HAS_DECLARE = hasattr(_core, "declare_queue_from_arguments")
-
 
 class Access:
     """A server with a broker and without connections."""
@@ -109,7 +107,6 @@ def test_commands(path: Path, access: Access) -> None:
         assert exported["users"][0]["name"] == "guest"
 
 
-@pytest.mark.skipif(not HAS_DECLARE, reason="needs declarations with arguments")
 def test_definitions_of_a_real_file(path: Path, access: Access) -> None:
     file = Path(__file__).parent / "data" / "rabbitmq-3.10-definitions.json"
     with ControlClient(path) as client:

@@ -30,7 +30,7 @@ class EngineTopology:
             host = self._hosts[vhost] = _core.VirtualHost(self._engine, vhost)
         return host
 
-    def _do(self, operation: Any, *arguments: Any, **named: Any) -> None:
+    def _do(self, operation: Callable[..., int], *arguments: Any, **named: Any) -> None:
         while not self._try(partial(operation, *arguments, **named)):
             self._engine.wait_space(None)
 
@@ -76,7 +76,7 @@ class EngineTopology:
     def declare_exchange(self, vhost: str, exchange: Exchange) -> None:
         """As `exchange.declare` would."""
         self._do(
-            getattr(_core, "declare_exchange_from_arguments", None),
+            _core.declare_exchange_from_arguments,
             self._host(vhost),
             exchange.name,
             type=exchange.type,
@@ -89,7 +89,7 @@ class EngineTopology:
     def declare_queue(self, vhost: str, queue: Queue) -> None:
         """As `queue.declare` would."""
         self._do(
-            getattr(_core, "declare_queue_from_arguments", None),
+            _core.declare_queue_from_arguments,
             self._host(vhost),
             queue.name,
             durable=queue.durable,
