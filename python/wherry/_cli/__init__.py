@@ -79,6 +79,8 @@ class Commands(click.Group):
             # `wherry queues | head`: nobody reads any more, and the interpreter must not try.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(1)
+        except OSError as error:
+            raise click.ClickException(str(error)) from error
 
 
 @click.group(

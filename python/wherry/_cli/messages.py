@@ -40,8 +40,10 @@ def _channel(url: str) -> Iterator[tuple[pika.BlockingConnection, BlockingChanne
 
     try:
         parameters = pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        raise click.BadParameter(f"that is no AMQP URL: {error}", param_hint="--url") from None
+    except (ValueError, TypeError, LookupError):
+        raise click.BadParameter(
+            "that is no URL of the form amqp://user:password@host:port/vhost", param_hint="--url"
+        ) from None
     where = f"{parameters.host}:{parameters.port}"
     try:
         connection = pika.BlockingConnection(parameters)
