@@ -179,8 +179,7 @@ class _Access:
         return self._server.close_connection(id, reason)
 
     def reload(self) -> None:
-        self._server.reload_certificates()
-        self._server.reload_users()
+        self._server.reload()
 
 
 def _ready(server: Server, config: Config) -> None:
