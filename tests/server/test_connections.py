@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from pika.exceptions import (
 import wherry
 import wherry.testing
 from clients import HEADER, Raw, channel, connect, eventually, frame, method
-from wherry.server._connection import is_loopback
+from wherry.server._connection import OUTPUT_BUDGET_BYTES, is_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,20 @@ def test_large_messages_come_through_whole(broker: TestBroker) -> None:
         client.confirm_delivery()
         client.basic_publish("", "q", body)
         assert client.basic_get("q", auto_ack=True)[2] == body
+
+
+def test_a_backlog_larger_than_one_turn_is_delivered(broker: TestBroker) -> None:
+    # More than is written for one connection before others have their turn, and less than the
+    # socket takes: nothing but the turn itself makes it go on.
+    size, count = 10_000, 150
+    assert size * count > 5 * OUTPUT_BUDGET_BYTES
+    with channel(broker.amqp_url) as client:
+        client.queue_declare("q")
+        for _ in range(count):
+            client.basic_publish("", "q", b"x" * size)
+        messages = client.consume("q", auto_ack=True, inactivity_timeout=5)
+        assert all(body is not None for _, _, body in itertools.islice(messages, count))
+        client.cancel()
 
 
 def test_confirms_wait_for_the_disk(tmp_path: Path) -> None:
