@@ -48,6 +48,7 @@ impl Draft {
 }
 
 /// The content header that must follow a publish. The method at fault is the publish.
+#[inline]
 pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHeader<'a>, Failure> {
     let other = || {
         unexpected_frame(format!(
@@ -56,6 +57,18 @@ pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHea
     };
     if frame.kind != FrameKind::Header {
         return Err(other());
+    }
+    // No properties at all: nothing to check.
+    if let &[0, 60, 0, 0, s7, s6, s5, s4, s3, s2, s1, s0, 0, 0] = frame.payload {
+        let body_size = u64::from_be_bytes([s7, s6, s5, s4, s3, s2, s1, s0]);
+        return fitting(
+            ContentHeader {
+                class_id: BASIC,
+                body_size,
+                properties: &frame.payload[12..],
+            },
+            bytes_max,
+        );
     }
     let header = decode_content_header(frame.payload).map_err(|error| match error {
         ContentError::Weight(_) => other(),
@@ -67,6 +80,11 @@ pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHea
             header.class_id
         )));
     }
+    fitting(header, bytes_max)
+}
+
+#[inline]
+fn fitting(header: ContentHeader<'_>, bytes_max: u64) -> Result<ContentHeader<'_>, Failure> {
     if header.body_size > bytes_max {
         return Err(precondition_failed(format!(
             "message size {} is larger than configured max size {bytes_max}",

@@ -8,7 +8,7 @@
 //! status        bytes in: input -> state (frames) -> dispatch (methods)      bytes out: output (answers, held for the disk)
 //! wakeups                         connection  handshake, limits, close                  state    (confirms)
 //! info                            topology    exchanges, queues                         deliver  (consumers in turn)
-//! time                            content, publish, stuck, reply, tx, consume, settle
+//! time                            content, publish, run, stuck, reply, tx, consume, settle
 //! failing                         channel     what a channel holds
 //! ```
 //!
@@ -37,6 +37,7 @@ mod input;
 mod output;
 mod publish;
 mod reply;
+mod run;
 mod settle;
 mod state;
 mod status;

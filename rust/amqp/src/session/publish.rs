@@ -16,6 +16,7 @@ use super::connection::{Connection, Pause};
 use super::content::{self, Expect};
 use super::failing::{access_refused, internal_error, not_implemented, precondition_failed};
 use super::reply;
+use super::run;
 use super::stuck::{Stuck, StuckPublish};
 use crate::codec::{Frame, FrameKind, Method, ReplyCode, parse_frame};
 
@@ -27,14 +28,14 @@ const USER_ID: u16 = 1 << 4;
 
 /// The exchange that a channel published to last.
 pub(super) struct Target {
-    exchange: Arc<Exchange>,
+    pub(super) exchange: Arc<Exchange>,
     /// Of the permissions under which the user may publish to it.
     access_version: u64,
-    is_topic: bool,
+    pub(super) is_topic: bool,
 }
 
 /// Properties and body of a message whose frames are all there, and the bytes of those.
-type Whole<'a> = (&'a [u8], &'a [u8], usize);
+pub(super) type Whole<'a> = (&'a [u8], &'a [u8], usize);
 
 /// Whether a publish is through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,20 +56,62 @@ pub(super) fn publish(
         return Err(not_implemented("immediate=true"));
     }
     aim(ch, cn, exchange)?;
-    if let Some((properties, body, used)) = content_of(ch.number, cn, following)? {
-        make(ch, cn, routing_key, properties, body, mandatory)?;
-        return Ok(used);
+    let Some((properties, body, used)) = content_of(ch.number, cn, following)? else {
+        ch.draft.routing_key.clear();
+        ch.draft.routing_key.push_str(routing_key);
+        ch.draft.mandatory = mandatory;
+        ch.expect = Expect::Header;
+        return Ok(0);
+    };
+    if !mandatory && is_plain(properties) && ch.tx.is_none() && !Replies::is_reserved(routing_key) {
+        let first = plain_message(routing_key, properties, body);
+        return run::publish(ch, cn, first, following, used);
     }
-    ch.draft.routing_key.clear();
-    ch.draft.routing_key.push_str(routing_key);
-    ch.draft.mandatory = mandatory;
-    ch.expect = Expect::Header;
-    Ok(0)
+    make(ch, cn, routing_key, properties, body, mandatory)?;
+    Ok(used)
+}
+
+/// Whether nothing in the properties concerns the session.
+#[inline]
+pub(super) fn is_plain(properties: &[u8]) -> bool {
+    let Some(&[f1, f0]) = properties.first_chunk() else {
+        return true;
+    };
+    let flags = u16::from_be_bytes([f1, f0]);
+    flags & (HEADERS | REPLY_TO | USER_ID) == 0
+        && (flags & DELIVERY_MODE == 0
+            || matches!(PropertiesView::new(properties).delivery_mode(), Some(1 | 2)))
+}
+
+#[inline]
+pub(super) fn plain_message<'a>(
+    routing_key: &'a str,
+    properties: &'a [u8],
+    body: &'a [u8],
+) -> NewMessage<'a> {
+    NewMessage {
+        routing_key,
+        properties: or_nothing(properties),
+        body,
+        persistent: false,
+        mandatory: false,
+        delay: Delay::None,
+    }
+}
+
+/// Properties of which none is set are none: the engine has nothing to read then.
+#[inline]
+fn or_nothing(properties: &[u8]) -> &[u8] {
+    if properties == [0, 0] {
+        &[]
+    } else {
+        properties
+    }
 }
 
 /// Header and body of a message, if both are the next frames and the body is one frame at most.
 #[inline]
-fn content_of<'a>(
+pub(super) fn content_of<'a>(
     channel: u16,
     cn: &Connection,
     bytes: &'a [u8],
@@ -184,7 +227,7 @@ fn aim(ch: &mut Channel, cn: &Connection, name: &str) -> Result<(), Failure> {
 }
 
 /// A complete publish, to the channel's target.
-fn make(
+pub(super) fn make(
     ch: &mut Channel,
     cn: &mut Connection,
     routing_key: &str,
@@ -193,11 +236,7 @@ fn make(
     mandatory: bool,
 ) -> Result<(), Failure> {
     cn.traffic.messages_in += 1;
-    let mut properties = if properties == [0, 0] {
-        &[]
-    } else {
-        properties
-    };
+    let mut properties = or_nothing(properties);
     let mut delay = Delay::None;
     let addressed;
     if let Some(&[f1, f0]) = properties.first_chunk() {
@@ -337,7 +376,7 @@ fn settle_publish_to(
 
 /// Gives an answer to the publisher when it is due, if confirms were asked for.
 #[inline]
-fn confirm(ch: &mut Channel, cn: &mut Connection, outcome: Result<Ticket, ()>) {
+pub(super) fn confirm(ch: &mut Channel, cn: &mut Connection, outcome: Result<Ticket, ()>) {
     if !ch.confirms.is_selected() {
         return;
     }
