@@ -4,7 +4,7 @@
 //! once), best of five rounds, and nanoseconds for each. Everything runs on one thread: the sum of both sides.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wherry_amqp::codec::{Method, PROTOCOL_HEADER, parse_frame, write_content};
 use wherry_amqp::session::{Peer, Session, Status};
@@ -162,7 +162,13 @@ fn through(
     let mut done = 0;
     while done < messages {
         publisher.session.receive(bytes);
-        behind(publisher);
+        loop {
+            behind(publisher);
+            // A server would not read either.
+            if !publisher.session.status().contains(Status::PAUSE_READING) {
+                break;
+            }
+        }
         done += count;
     }
     done

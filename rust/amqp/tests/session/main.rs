@@ -8,4 +8,6 @@ mod confirms;
 mod consuming;
 mod handshake;
 mod publishing;
+mod random;
+mod script;
 mod settling;
