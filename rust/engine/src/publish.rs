@@ -330,7 +330,14 @@ fn publish_run(
         if judged(exchange, queues) {
             return one_by_one(drafts, |draft| publish_judged(exchange, queues, *draft));
         }
-        admit(queues, drafts)?;
+        // A full queue refuses the first it has no room for; what comes behind is for the caller to publish again.
+        let room = (1..=drafts.len())
+            .rev()
+            .find(|&n| refusing(queues, n as u64).is_none());
+        if room.is_none() {
+            admit(queues, &drafts[..1])?;
+        }
+        let drafts = &drafts[..room.unwrap_or(1)];
         let ticket = put(exchange.core(), queues, drafts)?;
         exchange.count(drafts.len() as u64, 0);
         Ok(Published {

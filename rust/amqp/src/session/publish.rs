@@ -283,7 +283,7 @@ pub(super) fn make(
         return Ok(());
     }
     if let Some(tx) = &mut ch.tx {
-        return tx.publish(&target.exchange, &message);
+        return tx.publish(ch.number, &target.exchange, &message);
     }
     let made = if cn.front.alarms().any() {
         Made::NoRoom
@@ -294,15 +294,8 @@ pub(super) fn make(
     if made == Made::NoRoom
         && let Some(target) = &ch.target
     {
-        cn.stuck = Some(Stuck::Publish(Box::new(StuckPublish {
-            channel: ch.number,
-            exchange: target.exchange.clone(),
-            routing_key: routing_key.into(),
-            properties: properties.into(),
-            body: body.into(),
-            mandatory,
-            delay,
-        })));
+        let kept = StuckPublish::new(ch.number, &target.exchange, &message);
+        cn.stuck = Some(Stuck::Publish(Box::new(kept)));
         cn.pause.set(Pause::ROOM);
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! nothing for the session to look at are handed over together: routed once, one journal record. What the engine does not
 //! take of them is published one by one, so that the outcome of each is what it would have been alone.
 
-use wherry_engine::NewMessage;
+use wherry_engine::{Error, NewMessage};
 use wherry_session::{Action, Failure, Replies};
 
 use super::channel::Channel;
@@ -73,14 +73,22 @@ pub(super) fn publish<'a>(
     if !cn.front.alarms().any()
         && (!target.is_topic || may_publish(cn, target.exchange.name(), &messages))
     {
-        // An error is about the first one: nothing was published.
-        if let Ok(published) = target.exchange.publish_batch(&messages) {
-            taken = published.accepted;
-            cn.traffic.messages_in += taken as u64;
-            for _ in 0..taken {
-                confirm(ch, cn, Ok(published.ticket));
+        match target.exchange.publish_batch(&messages) {
+            Ok(published) => {
+                taken = published.accepted;
+                for _ in 0..taken {
+                    confirm(ch, cn, Ok(published.ticket));
+                }
             }
+            // That was about the first one, which is refused for good.
+            Err(Error::PublishRejected { .. }) => {
+                taken = 1;
+                confirm(ch, cn, Err(()));
+            }
+            // Nothing was published: the one at fault is found below.
+            Err(_) => {}
         }
+        cn.traffic.messages_in += taken as u64;
     }
     for (message, &end) in messages.iter().zip(&ends).skip(taken) {
         one(ch, cn, message)?;

@@ -18,6 +18,22 @@ pub(super) struct StuckPublish {
 }
 
 impl StuckPublish {
+    pub(super) fn new(
+        channel: u16,
+        exchange: &Arc<Exchange>,
+        message: &NewMessage<'_>,
+    ) -> StuckPublish {
+        StuckPublish {
+            channel,
+            exchange: exchange.clone(),
+            routing_key: message.routing_key.into(),
+            properties: message.properties.into(),
+            body: message.body.into(),
+            mandatory: message.mandatory,
+            delay: message.delay,
+        }
+    }
+
     pub(super) fn message(&self) -> NewMessage<'_> {
         NewMessage {
             routing_key: &self.routing_key,

@@ -12,7 +12,8 @@ use wherry_session::{Failure, Handout, Handouts};
 use super::channel::{Channel, DUPLICATE_SLOT, Turn};
 use super::connection::{Connection, Pause};
 use super::failing::precondition_failed;
-use super::stuck::Stuck;
+use super::publish::give_back;
+use super::stuck::{Stuck, StuckPublish};
 use crate::codec::Method;
 
 /// Bytes of messages that one transaction may hold: they wait in memory, whatever the broker's limits, and have to fit
@@ -30,8 +31,9 @@ pub(super) struct Tx {
     bytes: usize,
     withdrawn: Vec<Handout>,
     settlements: Vec<Settlement>,
-    /// Publishes with `mandatory`: how many, so that a commit without any skips looking.
     publishes: usize,
+    /// Mandatory messages by their number among the publishes: they may have to be given back.
+    mandatory: Vec<(usize, StuckPublish)>,
 }
 
 impl Tx {
@@ -42,11 +44,13 @@ impl Tx {
             withdrawn: Vec::new(),
             settlements: Vec::new(),
             publishes: 0,
+            mandatory: Vec::new(),
         }
     }
 
     pub(super) fn publish(
         &mut self,
+        channel: u16,
         exchange: &Arc<Exchange>,
         message: &NewMessage<'_>,
     ) -> Result<(), Failure> {
@@ -56,8 +60,13 @@ impl Tx {
                 "transaction of more than {TRANSACTION_BYTES_MAX} bytes"
             )));
         }
+        self.transaction.publish(exchange, message)?;
+        if message.mandatory {
+            let copy = StuckPublish::new(channel, exchange, message);
+            self.mandatory.push((self.publishes, copy));
+        }
         self.publishes += 1;
-        Ok(self.transaction.publish(exchange, message)?)
+        Ok(())
     }
 
     pub(super) fn settle(
@@ -140,11 +149,21 @@ pub(super) fn try_commit(ch: &mut Channel, cn: &mut Connection) -> Result<bool, 
     if tx.publishes != 0 && cn.front.alarms().any() {
         return Ok(false);
     }
-    let ticket = match tx.transaction.commit() {
-        Ok(ticket) => ticket,
+    let committed = match tx.transaction.commit_returning() {
+        Ok(committed) => committed,
         Err(Error::Busy | Error::DiskFull) => return Ok(false),
+        Err(Error::PublishRejected { queue }) => {
+            return Err(precondition_failed(format!(
+                "nothing of the transaction was committed: queue '{queue}' is at its length limit"
+            )));
+        }
         Err(error) => return Err(error.into()),
     };
+    for (number, publish) in std::mem::take(&mut tx.mandatory) {
+        if committed.returned.contains(&number) {
+            give_back(ch.number, cn, publish.exchange.name(), &publish.message());
+        }
+    }
     let withdrawn = std::mem::take(&mut tx.withdrawn);
     **tx = Tx::new(&cn.host()?);
     for handout in withdrawn {
@@ -159,6 +178,6 @@ pub(super) fn try_commit(ch: &mut Channel, cn: &mut Connection) -> Result<bool, 
     ch.unpark(cn);
     let durable = cn.front.broker().durable();
     cn.output
-        .send_when_durable(ch.number, &Method::TxCommitOk {}, ticket, durable);
+        .send_when_durable(ch.number, &Method::TxCommitOk {}, committed.ticket, durable);
     Ok(true)
 }

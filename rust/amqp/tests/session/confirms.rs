@@ -9,7 +9,7 @@ use wherry_engine::table::{TableView, Value};
 use wherry_engine::{Broker, BrokerOptions, Ticket};
 use wherry_session::Limits;
 
-use crate::client::{Client, Server, encoded};
+use crate::client::{Client, Server, encoded, publish_bytes};
 
 fn persistent() -> Properties {
     Properties {
@@ -319,6 +319,110 @@ fn a_transaction_is_bounded() {
         406,
         &format!("PRECONDITION_FAILED - transaction of more than {TRANSACTION_BYTES_MAX} bytes"),
     );
+}
+
+#[test]
+fn a_mandatory_message_in_a_transaction_comes_back_before_the_commit_is_answered() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    begin(&mut client);
+    client.publish_to("", "none", true, &Properties::default(), b"lost");
+    client.publish("q", b"kept");
+    client.expect_silence();
+    client.send(1, &Method::TxCommit {});
+    let first = client.next();
+    assert!(
+        matches!(
+            first.method(),
+            Method::BasicReturn {
+                reply_code: 312,
+                routing_key: "none",
+                ..
+            }
+        ),
+        "{:?}",
+        first.method()
+    );
+    assert_eq!(client.content(first).body, b"lost");
+    client.expect(1, &Method::TxCommitOk {});
+    assert_eq!(server.host().queue("q").unwrap().message_count(), 1);
+}
+
+#[test]
+fn a_full_queue_refuses_what_it_has_no_room_for_once() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("dead");
+    let arguments = encoded([
+        ("x-max-length", Value::I32(3)),
+        ("x-overflow", Value::from("reject-publish-dlx")),
+        ("x-dead-letter-exchange", Value::from("")),
+        ("x-dead-letter-routing-key", Value::from("dead")),
+    ]);
+    client.declare_with("q", false, &arguments);
+    select(&mut client);
+    // In one read, so that they are handed over together.
+    let mut bytes = Vec::new();
+    for i in 0..6 {
+        let body = i.to_string();
+        bytes.extend(publish_bytes(
+            1,
+            "",
+            "q",
+            false,
+            &Properties::default(),
+            body.as_bytes(),
+        ));
+    }
+    client.raw(&bytes);
+    let (mut acked, mut nacked) = (0, 0);
+    while let Some(got) = client.try_next() {
+        match got.method() {
+            Method::BasicAck {
+                delivery_tag: 3,
+                multiple: true,
+            } => acked = 3,
+            Method::BasicNack {
+                delivery_tag: 6,
+                multiple: true,
+                ..
+            } => nacked = 3,
+            Method::BasicNack {
+                delivery_tag: 4..=6,
+                multiple: false,
+                ..
+            } => nacked += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((acked, nacked), (3, 3));
+    client.consume("q", "c", true);
+    assert_eq!(client.bodies(), ["0", "1", "2"]);
+    client.consume("dead", "d", true);
+    assert_eq!(client.bodies(), ["3", "4", "5"]);
+}
+
+#[test]
+fn a_commit_that_a_queue_refuses_is_refused_whole() {
+    let server = Server::new();
+    let mut client = server.channel();
+    let arguments = encoded([
+        ("x-max-length", Value::I32(1)),
+        ("x-overflow", Value::from("reject-publish")),
+    ]);
+    client.declare_with("q", false, &arguments);
+    client.declare("other");
+    client.publish("q", b"full");
+    begin(&mut client);
+    client.publish("other", b"x");
+    client.publish("q", b"y");
+    client.send(1, &Method::TxCommit {});
+    client.expect_channel_close(
+        406,
+        "PRECONDITION_FAILED - nothing of the transaction was committed: queue 'q' is at its length limit",
+    );
+    assert_eq!(server.host().queue("other").unwrap().message_count(), 0);
 }
 
 #[test]
