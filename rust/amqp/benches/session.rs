@@ -301,8 +301,9 @@ fn main() {
                 &persistent,
                 messages.min(300_000),
                 |publisher| {
-                    while publisher.session.is_blocked() {
-                        durable.broker().wait_space(None);
+                    if publisher.session.is_blocked() {
+                        let moment = Some(Duration::from_millis(10));
+                        durable.broker().wait_space(moment);
                         publisher.session.resume();
                     }
                     publisher.drain();

@@ -43,6 +43,10 @@ impl<'a> Script<'a> {
         taken
     }
 
+    fn one_in(&mut self, n: u8) -> bool {
+        self.byte().is_multiple_of(n)
+    }
+
     fn flag(&mut self) -> bool {
         self.byte() & 1 == 1
     }
@@ -136,10 +140,10 @@ fn say(script: &mut Script<'_>, out: &mut Vec<u8>) {
             table = arguments(script);
             Method::QueueDeclare {
                 queue: script.of(&QUEUES),
-                passive: script.byte() % 8 == 0,
+                passive: script.one_in(8),
                 durable: script.flag(),
-                exclusive: script.byte() % 4 == 0,
-                auto_delete: script.byte() % 4 == 0,
+                exclusive: script.one_in(4),
+                auto_delete: script.one_in(4),
                 no_wait: script.flag(),
                 arguments: view(&table),
             }
@@ -151,7 +155,7 @@ fn say(script: &mut Script<'_>, out: &mut Vec<u8>) {
                 consumer_tag: script.of(&TAGS),
                 no_local: false,
                 no_ack: script.flag(),
-                exclusive: script.byte() % 8 == 0,
+                exclusive: script.one_in(8),
                 no_wait: script.flag(),
                 arguments: view(&table),
             }
@@ -199,8 +203,8 @@ fn say(script: &mut Script<'_>, out: &mut Vec<u8>) {
         }
         28 => Method::QueueDelete {
             queue: script.of(&QUEUES),
-            if_unused: script.byte() % 4 == 0,
-            if_empty: script.byte() % 4 == 0,
+            if_unused: script.one_in(4),
+            if_empty: script.one_in(4),
             no_wait: script.flag(),
         },
         29 => Method::QueuePurge {
@@ -213,7 +217,7 @@ fn say(script: &mut Script<'_>, out: &mut Vec<u8>) {
             passive: false,
             durable: false,
             auto_delete: script.flag(),
-            internal: script.byte() % 8 == 0,
+            internal: script.one_in(8),
             no_wait: true,
             arguments: view(&[]),
         },
@@ -392,8 +396,8 @@ pub(crate) fn play(input: &[u8]) {
             }
             19 => {
                 let alarms = Alarms {
-                    memory: script.byte() % 4 == 0,
-                    disk: script.byte() % 4 == 0,
+                    memory: script.one_in(4),
+                    disk: script.one_in(4),
                 };
                 front.set_alarms(alarms);
                 for client in &mut clients {
@@ -414,7 +418,7 @@ pub(crate) fn play(input: &[u8]) {
                 client.heard(status);
             }
             22 => {
-                if script.byte() % 4 == 0 {
+                if script.one_in(4) {
                     let status = client.session.shut_down("enough");
                     client.heard(status);
                 } else {
@@ -423,7 +427,7 @@ pub(crate) fn play(input: &[u8]) {
                 }
             }
             _ => {
-                if script.byte() % 4 == 0 {
+                if script.one_in(4) {
                     client.session.lost();
                     *client = Client::new(&front, true);
                 }
