@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pika
@@ -18,7 +19,7 @@ from pika.exceptions import (
 import wherry
 import wherry.testing
 from clients import HEADER, Raw, channel, connect, eventually, frame, method
-from wherry.server._connection import OUTPUT_BUDGET_BYTES, is_loopback
+from wherry.server._connection import OUTPUT_BUDGET_BYTES, Connection, is_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +69,12 @@ def test_large_messages_come_through_whole(broker: TestBroker) -> None:
         assert client.basic_get("q", auto_ack=True)[2] == body
 
 
-def test_a_backlog_larger_than_one_turn_is_delivered(broker: TestBroker) -> None:
+def test_a_backlog_larger_than_one_turn_is_delivered(
+    broker: TestBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # More than is written for one connection before others have their turn, and less than the
     # socket takes: nothing but the turn itself makes it go on.
+    monkeypatch.setattr(Connection, "tick", lambda self, now: None)
     size, count = 10_000, 150
     assert size * count > 5 * OUTPUT_BUDGET_BYTES
     with channel(broker.amqp_url) as client:
@@ -191,6 +195,18 @@ def test_a_silent_peer_is_closed_when_its_heartbeats_stay_out(broker: TestBroker
         assert kinds == {8}  # the server beats
         assert raw.is_closed()
     eventually(lambda: broker.server.connections() == [])
+
+
+def test_short_heartbeats_go_out_in_time(broker: TestBroker) -> None:
+    beat = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+    with Raw(broker.host, broker.port) as raw:
+        raw.handshake(heartbeat=1)
+        start = time.monotonic()
+        for _ in range(4):
+            raw.send(beat)
+            assert raw.frame()[0] == 8
+        # At half the interval, as near as the server looks: once a second would take over 4 s.
+        assert time.monotonic() - start < 3.9
 
 
 def test_a_peer_that_says_nothing_is_closed() -> None:

@@ -61,6 +61,7 @@ class Connection:
         "accepted_at",
         "authenticating",
         "endpoint",
+        "heartbeat_seconds",
         "held",
         "host",
         "id",
@@ -97,6 +98,7 @@ class Connection:
         self.opened = False
         self.user: str | None = None
         self.virtual_host: str | None = None
+        self.heartbeat_seconds = 0
         self._hub = hub
         self._socket = sock
         self._secure: Secure | None = None
@@ -210,7 +212,9 @@ class Connection:
         assert self.session is not None
         if not self.opened and self.session.virtual_host is not None:
             self.opened = True
-            self.user, self.virtual_host = self.session.user, self.session.virtual_host
+            info = self.session.info()
+            self.user, self.virtual_host = info["user"], info["virtual_host"]
+            self.heartbeat_seconds = info["heartbeat_seconds"]
             self._hub.opened(self)
         if status & _OUTPUT and self._unsent is None:
             status = self._write(self.session, status)

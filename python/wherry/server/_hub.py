@@ -40,6 +40,11 @@ BUFFER_BYTES = 256 << 10
 # Seconds from accept to open, as in RabbitMQ.
 HANDSHAKE_SECONDS = 10
 
+# A connection with a heartbeat of so many seconds or less is ticked this often: once a second would
+# send its heartbeats late.
+IMPATIENT_HEARTBEAT_SECONDS = 4
+IMPATIENT_TICK_SECONDS = 0.25
+
 # Connections ticked before others have a turn: some hundred microseconds.
 _TICKS_PER_TURN = 256
 
@@ -66,6 +71,8 @@ class Hub:
         # Whose sessions wait for room, or for the journal's progress.
         self._room: set[Connection] = set()
         self._disk: set[Connection] = set()
+        # Those with short heartbeats.
+        self._impatient: set[Connection] = set()
         self._wants_commits = False
         self._memory_low = False
         self._disk_low = False
@@ -171,6 +178,7 @@ class Hub:
             self._pending -= 1
         self._room.discard(connection)
         self._disk.discard(connection)
+        self._impatient.discard(connection)
         level = logging.INFO if connection.opened else logging.DEBUG
         log.log(level, "connection %s: closed: %s", connection.id, why, extra=connection.fields())
         if not self.connections and self._stopping:
@@ -180,6 +188,8 @@ class Hub:
     def opened(self, connection: Connection) -> None:
         """Its handshake is over: it has a user and a virtual host."""
         self._pending -= 1
+        if 0 < connection.heartbeat_seconds <= IMPATIENT_HEARTBEAT_SECONDS:
+            self._impatient.add(connection)
         log.info("connection %s: open", connection.id, extra=connection.fields())
 
     def waiting_for_room(self, connection: Connection, waits: bool) -> None:
@@ -325,11 +335,19 @@ class Hub:
         except Exception:
             log.exception("the users' permissions cannot be used: those from before stay")
 
-    # Once a second
+    # Time
 
     async def _ticks(self) -> None:
+        """Once a second everything that is about time; more often for short heartbeats, which go
+        out at half their interval.
+        """
         while True:
-            await trio.sleep(1)
+            for _ in range(round(1 / IMPATIENT_TICK_SECONDS) - 1):
+                await trio.sleep(IMPATIENT_TICK_SECONDS)
+                for connection in list(self._impatient):
+                    connection.tick(self.now())
+                self.drain()
+            await trio.sleep(IMPATIENT_TICK_SECONDS)
             try:
                 # Another process may have changed the users' file.
                 await trio.to_thread.run_sync(self.users.refresh)
