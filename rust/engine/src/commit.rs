@@ -265,11 +265,12 @@ impl Written<'_> {
                 }
             }
         }
-        // A backlogged queue keeps addresses; everybody else shares one message on the heap.
+        // A backlogged queue keeps addresses, and so does a schedule; everybody else shares one message on the heap.
+        let scheduled = run.drafts.first().is_some_and(|d| d.facts.due_ns != 0);
         let paged: SmallVec<[bool; 1]> = run
             .queues
             .iter()
-            .map(|q| q.is_durable() && q.is_paged())
+            .map(|q| q.is_durable() && (scheduled || q.is_paged()))
             .collect();
         let all_paged = paged.iter().all(|p| *p);
         let shared: SmallVec<[Option<Message>; 1]> = if run.queues.len() > 1 {

@@ -1,7 +1,7 @@
 //! How much memory waiting messages take, and when that is too much.
 //!
-//! Only messages that live on the heap count: those of queues without a journal. Durable backlogs stay in the journal
-//! (`QUEUE_HEAP_BYTES`). While the sum is over the limit publishers are refused with [`Error::Busy`](crate::Error),
+//! Only messages that live on the heap alone count: those of queues without a journal, and transient ones of durable
+//! queues, ready or in a schedule. Durable backlogs stay in the journal (`QUEUE_HEAP_BYTES`). While the sum is over the limit publishers are refused with [`Error::Busy`](crate::Error),
 //! consumers go on, and publishing resumes by itself when it has fallen to [`RESUME_PERCENT`] of the limit.
 //!
 //! Every publisher and every taker adds here, so the sum is spread over cache lines by thread, and added up only when

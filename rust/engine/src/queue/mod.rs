@@ -22,7 +22,7 @@ use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
 use crate::dedup::Window;
 use crate::draft::Draft;
 use crate::error::Error;
-use crate::message::{Facts, Message, Parts};
+use crate::message::{Facts, Message, Parts, Stored};
 use crate::options::{OwnerId, QueueOptions};
 use crate::vhost::VirtualHost;
 use consumers::Consumers;
@@ -148,6 +148,16 @@ pub(crate) fn deadline(options: &QueueOptions, facts: &Facts) -> u64 {
                 own.min(facts.expires_ns)
             }
         }
+    }
+}
+
+/// What a waiting message takes of the memory that is limited: nothing if it is in the journal too, since a backlog
+/// stays there.
+pub(crate) fn heap_of(stored: &Stored, body_bytes: u64) -> u64 {
+    if stored.at() == 0 {
+        body_bytes + MESSAGE_OVERHEAD_BYTES
+    } else {
+        0
     }
 }
 
@@ -313,16 +323,26 @@ impl Queue {
         deadline(&self.options, facts)
     }
 
-    /// Counts messages that are about to be ready.
-    pub(crate) fn enter(&self, messages: u64, bytes: u64) {
+    /// Counts messages from the journal that are ready. Their memory does not count: they stay there.
+    pub(crate) fn enter_recovered(&self, messages: u64, bytes: u64) {
         self.counters.enter(messages, bytes);
-        self.meter(messages, bytes, 1);
     }
 
-    /// Counts messages that are no longer ready.
-    pub(crate) fn leave(&self, messages: u64, bytes: u64) {
+    /// Counts a message that is about to be ready.
+    pub(crate) fn enter(&self, stored: &Stored, body_bytes: u64) {
+        self.counters.enter(1, body_bytes);
+        self.meter(heap_of(stored, body_bytes), 1);
+    }
+
+    /// Counts a message that is no longer ready.
+    pub(crate) fn leave(&self, stored: &Stored, body_bytes: u64) {
+        self.leave_many(1, body_bytes, heap_of(stored, body_bytes));
+    }
+
+    /// Counts messages that are no longer ready, of which some took heap.
+    pub(crate) fn leave_many(&self, messages: u64, bytes: u64, heap_bytes: u64) {
         self.counters.leave(messages, bytes);
-        self.meter(messages, bytes, -1);
+        self.meter(heap_bytes, -1);
     }
 
     /// Counts messages that come from a publisher, before they can be taken, so that no difference is ever negative.
@@ -330,18 +350,23 @@ impl Queue {
         let n = drafts.len() as u64;
         counters::add(&self.counters.input.published, n);
         if !scheduled {
-            self.enter(n, drafts.iter().map(|d| d.parts.body.len() as u64).sum());
+            let body_bytes = |draft: &Draft<'_>| draft.parts.body.len() as u64;
+            self.counters.enter(n, drafts.iter().map(body_bytes).sum());
+            let on_heap = drafts
+                .iter()
+                .filter(|draft| !(self.durable && draft.facts.persistent));
+            self.meter(
+                on_heap
+                    .map(|d| body_bytes(d) + MESSAGE_OVERHEAD_BYTES)
+                    .sum(),
+                1,
+            );
         }
     }
 
-    fn meter(&self, messages: u64, bytes: u64, sign: i64) {
-        // A durable queue's backlog is in the journal.
-        if !self.durable
-            && self
-                .core
-                .memory
-                .add(sign * (bytes + messages * MESSAGE_OVERHEAD_BYTES) as i64)
-        {
+    /// Counts memory that waiting messages take, or give back.
+    pub(crate) fn meter(&self, heap_bytes: u64, sign: i64) {
+        if heap_bytes != 0 && self.core.memory.add(sign * heap_bytes as i64) {
             self.core.watchers.notify();
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::heap_of;
 use super::note::Note;
 use super::ready::Token;
 use crate::deadletter::Reason;
@@ -40,6 +41,15 @@ impl Waiting {
             Waiting::Retry { token, .. } => Some((token.level(), token.position())),
             Waiting::Dead { place, .. } => Some((place.level, place.position)),
         }
+    }
+
+    /// What it takes of the memory that is limited.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let stored = self.stored();
+        if stored.at() != 0 {
+            return 0;
+        }
+        heap_of(stored, stored.message(None).map_or(0, |m| m.body_bytes()))
     }
 
     pub(crate) fn is_retry(&self) -> bool {

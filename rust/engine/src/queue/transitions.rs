@@ -24,11 +24,11 @@ use parking_lot::RwLockReadGuard;
 use smallvec::SmallVec;
 use wherry_journal::Class;
 
-use super::Queue;
 use super::counters::add;
 use super::note::Note;
 use super::ready::{TakeBuffer, Token};
 use super::schedule::Waiting;
+use super::{Queue, heap_of};
 use crate::commit::{PublishRun, commit};
 use crate::core::Event;
 use crate::deadletter::{self, Reason};
@@ -116,10 +116,16 @@ impl Queue {
 
     /// (published with a delay) → scheduled
     pub(crate) fn schedule_delayed(&self, id: u64, due_ns: u64, stored: Stored) {
-        self.schedule().insert(id, due_ns, Waiting::Delayed(stored));
+        self.wait(id, due_ns, Waiting::Delayed(stored));
         self.core
             .timer
             .schedule(due_ns, Event::Due { queue: self.id() });
+    }
+
+    /// Into the schedule. What waits there counts as memory as what waits in the queue does.
+    pub(crate) fn wait(&self, id: u64, due_ns: u64, waiting: Waiting) {
+        self.meter(waiting.heap_bytes(), 1);
+        self.schedule().insert(id, due_ns, waiting);
     }
 
     /// scheduled → ready, for everything that is due.
@@ -129,12 +135,12 @@ impl Queue {
             let Some((due_ns, id, waiting)) = self.schedule().pop_due(now_ns) else {
                 return;
             };
+            self.meter(waiting.heap_bytes(), -1);
             match waiting {
                 Waiting::Delayed(stored) => {
                     if let Err(stored) = self.activate(id, stored) {
                         let again = now_ns + BURY_AGAIN_NS;
-                        self.schedule()
-                            .insert(id, again.max(due_ns), Waiting::Delayed(stored));
+                        self.wait(id, again.max(due_ns), Waiting::Delayed(stored));
                         self.core
                             .timer
                             .schedule(again, Event::Due { queue: self.id() });
@@ -150,7 +156,7 @@ impl Queue {
                         self.bury_expired(token);
                         continue;
                     }
-                    self.enter(1, body_bytes);
+                    self.enter(token.stored(), body_bytes);
                     self.return_to_place(token, note);
                     self.wake(1);
                 }
@@ -208,6 +214,7 @@ impl Queue {
     ) -> usize {
         let mut taken = 0;
         let mut bytes = 0;
+        let mut heap_bytes = 0;
         let mut redelivered = 0;
         let mut highest = 0;
         let mut dead: SmallVec<[(Token, u64); 0]> = SmallVec::new();
@@ -223,12 +230,13 @@ impl Queue {
             }
             taken += 1;
             bytes += message.body_bytes();
+            heap_bytes += heap_of(token.stored(), message.body_bytes());
             redelivered += u64::from(Note(token.note()).redelivered());
             highest = highest.max(token.position() + 1);
             f(token, message);
         });
         if taken > 0 {
-            self.leave(taken, bytes);
+            self.leave_many(taken, bytes, heap_bytes);
             add(&self.counters.output.delivered, taken);
             if redelivered > 0 {
                 add(&self.counters.output.redelivered, redelivered);
@@ -239,7 +247,7 @@ impl Queue {
         }
         let _steady = if dead.is_empty() { None } else { self.steady() };
         for (token, body_bytes) in dead {
-            self.leave(1, body_bytes);
+            self.leave(token.stored(), body_bytes);
             add(&self.counters.done.expired, 1);
             let place = self.place(token.level(), token.position());
             let stored = self.ready.settle(token);
@@ -247,7 +255,7 @@ impl Queue {
         }
         for token in unreadable {
             // Not handed out and not lost: it keeps its place and is tried again.
-            self.leave(1, 0);
+            self.leave(token.stored(), 0);
             let note = Note(token.note());
             self.put_off(token, note, 0, self.core.clock.now_ns() + READ_AGAIN_NS);
         }
@@ -330,7 +338,7 @@ impl Queue {
             return;
         };
         let body_bytes = self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
-        self.leave(1, body_bytes);
+        self.leave(&stored, body_bytes);
         add(&self.counters.done.expired, 1);
         self.bury(stored, self.place(level, position), Reason::Expired);
         self.wake_group();
@@ -352,7 +360,7 @@ impl Queue {
                 return;
             };
             let body_bytes = self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
-            self.leave(1, body_bytes);
+            self.leave(&stored, body_bytes);
             self.bury(stored, self.place(level, position), Reason::MaxLength);
         }
     }
@@ -396,7 +404,7 @@ impl Queue {
                 // No room or no journal: it is not lost, neither here nor on disk.
                 let id = self.new_schedule_ids(1);
                 let again = now + BURY_AGAIN_NS;
-                self.schedule().insert(
+                self.wait(
                     id,
                     again,
                     Waiting::Dead {

@@ -110,7 +110,7 @@ impl QueueReplay {
             }
         }
         let queue = Queue::new(id, &name, options, core, Arc::downgrade(vhost), ready);
-        queue.enter(counted.0, counted.1);
+        queue.enter_recovered(counted.0, counted.1);
         queue
             .ceiling()
             .fetch_max(ceiling, std::sync::atomic::Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl Queue {
             for token in taken {
                 match wanted.remove(&(token.level(), token.position())) {
                     Some((due_ns, note, body_bytes)) => {
-                        self.leave(1, body_bytes);
+                        self.leave(token.stored(), body_bytes);
                         self.put_off(token, note, body_bytes, due_ns);
                     }
                     None => back.push(token),

@@ -333,3 +333,81 @@ fn publishers_wait_while_memory_is_full() {
     };
     assert!(matches!(Broker::open(tiny), Err(Error::InvalidArgument(_))));
 }
+
+/// Whatever becomes of messages that are in memory only, they count while they wait and not afterwards.
+#[test]
+fn transient_and_delayed_messages_count_as_memory() {
+    let disk = wherry_journal::testing::MemoryDisk::new();
+    let broker = Broker::open(BrokerOptions {
+        disk: Some(disk),
+        clock: wherry_engine::clock::Clock::virtual_at(crate::world::START_NS),
+        memory_bytes_max: Some(wherry_engine::MEMORY_BYTES_MIN),
+        ..BrokerOptions::default()
+    })
+    .unwrap();
+    let host = broker.virtual_host("/").unwrap();
+    let dead_letters = QueueOptions {
+        dead_letter_exchange: Some(String::new()),
+        dead_letter_routing_key: Some("dead".into()),
+        ..Default::default()
+    };
+    let (queue, _) = host.declare_queue("q", dead_letters).unwrap();
+    let (dead, _) = host.declare_queue("dead", QueueOptions::default()).unwrap();
+    let exchange = host.exchange("").unwrap();
+    let body = vec![0; 50_000];
+    let fill = |delay: wherry_engine::Delay, persistent: bool| {
+        let message = NewMessage {
+            persistent,
+            delay,
+            ..NewMessage::new("q", &body)
+        };
+        let mut published = 0;
+        while published < 200 {
+            match exchange.publish(&message) {
+                Ok(_) => published += 1,
+                // The journal's buffer waits for the disk.
+                Err(Error::Busy) if persistent => {
+                    broker.wait_space(Some(Duration::from_millis(20)));
+                }
+                Err(Error::Busy) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        published
+    };
+    let used = || broker.statistics().memory_bytes;
+    let now = wherry_engine::Delay::None;
+    let later = wherry_engine::Delay::For(Duration::from_secs(10));
+    for delay in [now, later] {
+        assert!((60..120).contains(&fill(delay, false)), "transient");
+        match delay {
+            wherry_engine::Delay::None => assert!(queue.purge().unwrap().0 > 60),
+            _ => {
+                let waiting = queue.scheduled();
+                assert!(queue.cancel_scheduled(waiting[0].id).unwrap().0);
+                broker.advance(Duration::from_secs(20)).unwrap();
+                assert!(used() > 60 * 50_000);
+                let c = consumer(&queue, 0);
+                let held = take(&c, 1000);
+                assert_eq!(held.len(), waiting.len() - 1);
+                c.settle(1, false, Outcome::Ack).unwrap();
+                c.settle(2, false, Outcome::Reject { requeue: false })
+                    .unwrap();
+                c.settle(3, false, Outcome::Lost).unwrap();
+                c.cancel();
+                assert_eq!(drain(&dead).len(), 1);
+                assert!(!drain(&queue).is_empty());
+            }
+        }
+        assert_eq!(used(), 0);
+        assert_eq!(fill(delay, true), 200, "in the journal");
+        broker.advance(Duration::from_secs(20)).unwrap();
+        assert_eq!(used(), 0);
+        drain(&queue);
+    }
+    fill(later, false);
+    fill(now, false);
+    host.delete_queue("q", false, false).unwrap();
+    assert_eq!(used(), 0);
+    broker.close().unwrap();
+}

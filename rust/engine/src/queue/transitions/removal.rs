@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::queue::heap_of;
 
 impl Queue {
     /// ready → settled, for all that are ready now. Not dead-lettered.
@@ -14,9 +15,12 @@ impl Queue {
         let mut runs = Runs::new();
         let mut purged = 0;
         let mut bytes = 0;
+        let mut heap_bytes = 0;
         self.ready.purge(|level, position, stored, _| {
             purged += 1;
-            bytes += self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
+            let body_bytes = self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0);
+            bytes += body_bytes;
+            heap_bytes += heap_of(&stored, body_bytes);
             let at = stored.at();
             if at != 0
                 && let Some(storage) = self.storage()
@@ -25,7 +29,7 @@ impl Queue {
                 push_run(&mut runs, self.place(level, position));
             }
         });
-        self.leave(purged, bytes);
+        self.leave_many(purged, bytes, heap_bytes);
         Ok((purged, self.record(&runs)?))
     }
 
@@ -131,7 +135,7 @@ impl Queue {
     /// leased → ready, as if it had not been taken.
     pub(super) fn undo_take(&self, token: Token, message: &Message) {
         add(&self.counters.done.returned, 1);
-        self.enter(1, message.body_bytes());
+        self.enter(token.stored(), message.body_bytes());
         let note = Note(token.note());
         self.return_to_place(token, note);
     }
@@ -157,6 +161,9 @@ impl Queue {
         }
         let removed = schedule.remove(id);
         drop(schedule);
+        if let Some((_, waiting)) = &removed {
+            self.meter(waiting.heap_bytes(), -1);
+        }
         match removed {
             None => Ok((false, Ticket::NONE)),
             Some((_, Waiting::Delayed(_))) => Ok((true, ticket)),
@@ -193,7 +200,6 @@ impl Queue {
     /// Everything → settled, with the queue. The journal's entry of the deletion speaks for all of it.
     pub(crate) fn discard_all(&self) -> u64 {
         let mut discarded = 0;
-        self.leave(self.counters.ready(), self.counters.ready_bytes());
         let release = |stored: &Stored| {
             if let (Some(storage), true) = (self.storage(), stored.at() != 0) {
                 storage.journal().release(stored.at(), 1);
@@ -201,9 +207,20 @@ impl Queue {
         };
         self.ready.purge(|_, _, stored, _| {
             discarded += 1;
+            // A message in the journal need not be read for what it takes there.
+            let on_heap = stored.at() == 0;
+            let body_bytes = if on_heap {
+                self.message(&stored).map(|m| m.body_bytes()).unwrap_or(0)
+            } else {
+                0
+            };
+            self.meter(heap_of(&stored, body_bytes), -1);
             release(&stored);
         });
+        let (ready, bytes) = (self.counters.ready(), self.counters.ready_bytes());
+        self.counters.leave(ready, bytes);
         for (_, waiting) in self.schedule().drain() {
+            self.meter(waiting.heap_bytes(), -1);
             release(waiting.stored());
             if let Waiting::Retry { token, .. } = waiting {
                 drop(self.ready.settle(token));

@@ -90,7 +90,7 @@ impl Queue {
             return;
         }
         add(&self.counters.done.requeued, 1);
-        self.enter(1, body_bytes);
+        self.enter(token.stored(), body_bytes);
         self.return_to_place(token, note);
     }
 
@@ -166,7 +166,7 @@ impl Queue {
     /// leased → scheduled
     pub(crate) fn put_off(&self, token: Token, note: Note, body_bytes: u64, due_ns: u64) {
         let id = self.new_schedule_ids(1);
-        self.schedule().insert(
+        self.wait(
             id,
             due_ns,
             Waiting::Retry {
