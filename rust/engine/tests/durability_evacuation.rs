@@ -4,50 +4,18 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use common::*;
 use wherry_engine::clock::Clock;
 use wherry_engine::table::Table;
 use wherry_engine::{
-    Broker, BrokerOptions, Delay, Error, ExchangeKind, ExchangeOptions, NewMessage, Notify,
-    Outcome, QueueOptions, RetryKind, RetryPolicy,
+    Broker, BrokerOptions, Delay, Error, ExchangeKind, ExchangeOptions, NewMessage, Outcome,
+    QueueOptions, RetryKind, RetryPolicy,
 };
 use wherry_journal::testing::{MemoryDisk, Survivors};
 
 const SEGMENT: u32 = 16 << 10;
-
-struct Tell(parking_lot::Mutex<Sender<()>>);
-
-impl Notify for Tell {
-    fn notify(&self, _: u64) {
-        let _ = self.0.lock().send(());
-    }
-}
-
-fn journal_bytes(broker: &Broker) -> u64 {
-    broker.statistics().journal.unwrap().segments_bytes
-}
-
-/// Publishes things now and then, so that the committer looks at its policy, until the journal is small.
-fn wait_for_size(broker: &Arc<Broker>, bytes_max: u64) {
-    let (sender, receiver) = channel();
-    let watch = broker.watch(Arc::new(Tell(parking_lot::Mutex::new(sender))), 0);
-    let mut quiet = 0;
-    while journal_bytes(broker) > bytes_max {
-        // The housekeeper's own records make the committer call.
-        if receiver.recv_timeout(Duration::from_millis(100)).is_err() {
-            quiet += 1;
-            assert!(
-                quiet < 50,
-                "the journal stays at {} bytes, wanted {bytes_max}",
-                journal_bytes(broker)
-            );
-        }
-    }
-    broker.unwatch(watch);
-}
 
 fn open_small(disk: &Arc<MemoryDisk>) -> Arc<Broker> {
     Broker::open(options(disk, SEGMENT, START_NS)).unwrap()

@@ -362,7 +362,7 @@ fn transient_and_delayed_messages_count_as_memory() {
             ..NewMessage::new("q", &body)
         };
         let mut published = 0;
-        while published < 200 {
+        while published < 120 {
             match exchange.publish(&message) {
                 Ok(_) => published += 1,
                 // The journal's buffer waits for the disk.
@@ -400,7 +400,7 @@ fn transient_and_delayed_messages_count_as_memory() {
             }
         }
         assert_eq!(used(), 0);
-        assert_eq!(fill(delay, true), 200, "in the journal");
+        assert_eq!(fill(delay, true), 120, "in the journal");
         broker.advance(Duration::from_secs(20)).unwrap();
         assert_eq!(used(), 0);
         drain(&queue);

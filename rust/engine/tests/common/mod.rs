@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use wherry_engine::clock::Clock;
@@ -13,7 +14,7 @@ use wherry_engine::properties::Properties;
 use wherry_engine::table::Table;
 use wherry_engine::{
     Broker, BrokerOptions, Consumer, ConsumerOptions, Delivery, Error, ExchangeOptions, NewMessage,
-    Outcome, Published, Queue, QueueOptions, Ticket, VirtualHost,
+    Notify, Outcome, Published, Queue, QueueOptions, Ticket, VirtualHost,
 };
 use wherry_journal::testing::MemoryDisk;
 
@@ -258,6 +259,37 @@ pub fn snapshot(broker: &Broker) -> Snapshot {
         hosts.push((name, exchanges, queues));
     }
     Snapshot { hosts }
+}
+
+struct Tell(parking_lot::Mutex<Sender<()>>);
+
+impl Notify for Tell {
+    fn notify(&self, _: u64) {
+        let _ = self.0.lock().send(());
+    }
+}
+
+pub fn journal_bytes(broker: &Broker) -> u64 {
+    broker.statistics().journal.unwrap().segments_bytes
+}
+
+/// Waits until housekeeping has made the journal small.
+pub fn wait_for_size(broker: &Arc<Broker>, bytes_max: u64) {
+    let (sender, receiver) = channel();
+    let watch = broker.watch(Arc::new(Tell(parking_lot::Mutex::new(sender))), 0);
+    let mut quiet = 0;
+    while journal_bytes(broker) > bytes_max {
+        // The housekeeper's own records make the committer call.
+        if receiver.recv_timeout(Duration::from_millis(100)).is_err() {
+            quiet += 1;
+            assert!(
+                quiet < 50,
+                "the journal stays at {} bytes, wanted {bytes_max}",
+                journal_bytes(broker)
+            );
+        }
+    }
+    broker.unwatch(watch);
 }
 
 /// xorshift64*: enough for tests, and the same everywhere.
