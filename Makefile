@@ -74,8 +74,31 @@ test-loom:  ## The lock-free structures under the model checker
 	$(LOOM) -p wherry-queues --lib --tests
 	$(LOOM) -p wherry-journal --lib
 
+CLIENTS := tests/clients
+
+# A language whose tools are missing is left out; its tests say so.
+$(VENV)/.clients: $(VENV)/.built $(CLIENTS)/requirements.txt
+	$(PIP) install -r $(CLIENTS)/requirements.txt
+	touch $@
+
+$(CLIENTS)/node/node_modules/.stamp: $(CLIENTS)/node/package-lock.json
+	if command -v npm >/dev/null; then cd $(CLIENTS)/node && npm ci --silent && touch node_modules/.stamp; fi
+
+$(CLIENTS)/go/.built/program: $(CLIENTS)/go/go.mod $(CLIENTS)/go/go.sum $(wildcard $(CLIENTS)/go/*.go)
+	if command -v go >/dev/null; then cd $(CLIENTS)/go && go build -o .built/program .; fi
+
+$(CLIENTS)/java/target/.stamp: $(CLIENTS)/java/pom.xml $(wildcard $(CLIENTS)/java/src/*.java)
+	if command -v mvn >/dev/null; then cd $(CLIENTS)/java && mvn -q -B compile dependency:copy-dependencies && touch target/.stamp; fi
+
+.PHONY: clients-install
+clients-install: $(VENV)/.clients $(CLIENTS)/node/node_modules/.stamp $(CLIENTS)/go/.built/program $(CLIENTS)/java/target/.stamp  ## Fetch the clients in Python, Node, Go and Java that the server is tested with
+
+.PHONY: suites
+suites: $(VENV)/.built  ## Run the clients' own test suites against the server (ARGS="--broker rabbitmq kombu"); needs root
+	$(BIN)/python tests/clients/suites.py $(ARGS)
+
 .PHONY: test-python
-test-python: $(VENV)/.built $(VENV)/.data  ## The Python tests
+test-python: $(VENV)/.built $(VENV)/.data clients-install  ## The Python tests
 	$(BIN)/python -m pytest $(ARGS)
 
 # One after the other, so that the last line printed is pytest's own summary.

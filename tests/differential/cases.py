@@ -927,7 +927,7 @@ def payload(class_id: int, method_id: int, data: bytes = b"") -> bytes:
 case("frame end wrong", raw(method(1, "basic.qos")[:-1] + b"\x00"))
 case("frame end wrong heartbeat", raw(b"\x08\x00\x00\x00\x00\x00\x00\xcd"))
 case("frame too large", raw(struct.pack(">BHI", 1, 1, 1 << 30)))
-case("frame one byte too large", raw(struct.pack(">BHI", 3, 1, 131072)))
+case("frame one byte too large", raw(struct.pack(">BHI", 3, 1, 131073)))
 case("frame kind unknown", raw(frame(7, 1, b"abc")))
 case("frame kind unknown channel 0", raw(frame(7, 0, b"abc")))
 case("heartbeat on channel 1", raw(frame(8, 1, b"")))

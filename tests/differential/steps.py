@@ -1,9 +1,10 @@
 """A little language of steps that is driven into a broker, and what the broker answered to each,
 made comparable.
 
-A step is JSON: `[peer, channel, method, fields]`, for `basic.publish` also `[..., properties,
-body]`. Besides the methods of AMQP there are `connect` (fields: the handshake's), `open`, `raw`
-(hex bytes, no answer waited for if `"wait": false`) and `hang-up`.
+A step is JSON: `[peer, channel, method, fields]`, for `basic.publish` also
+`[..., properties, body]`. Besides the methods of AMQP there are `connect` (fields: the
+handshake's), `open`, `reopen` (if closed), `raw` (hex bytes, no answer waited for if
+`"wait": false`) and `hang-up`.
 
 An observation is a dictionary from "peer/channel" to that channel's events of one step, in order.
 Between channels AMQP promises no order, so none is compared. After each step every open channel of
@@ -50,6 +51,8 @@ class Run:
         self.generated: dict[str, str] = {}
         self.last_reply_to = ""
         self.declared: set[tuple[str, str]] = set()
+        self.skip_closed = False
+        """Leave steps on a closed channel out, which would close the connection."""
 
     def close(self) -> None:
         """Remove what was declared under this run's names, whatever state the peers are in."""
@@ -91,10 +94,14 @@ class Run:
             if not fields.get("wait", True):
                 return seen
             self._drain(seen, peer_name)
-        elif method == "open":
+        elif method == "reopen" and channel in self.channels[peer_name]:
+            pass
+        elif method in ("open", "reopen"):
             peer.send(channel, "channel.open")
             self.channels[peer_name].add(channel)
         elif content:
+            if channel not in self.channels[peer_name] and self.skip_closed:
+                return {}
             properties, body = content
             if (peer_name, channel) in self.unconfirmed:
                 number = self.published[peer_name, channel] = self.published[peer_name, channel] + 1
@@ -107,6 +114,8 @@ class Run:
                 properties,
                 **fields,
             )
+        elif channel and channel not in self.channels[peer_name] and self.skip_closed:
+            return {}
         else:
             if method in ("queue.declare", "exchange.declare"):
                 kind = method.partition(".")[0]
@@ -116,13 +125,38 @@ class Run:
                 self.unconfirmed.setdefault((peer_name, channel), [])
                 self.published.setdefault((peer_name, channel), 0)
             peer.send(channel, method, **fields)
+            if method == "exchange.declare" and not fields.get("no_wait"):
+                # Or the round trip below would take its answer for its own.
+                self._wait(seen, peer_name, channel, {"exchange.declare-ok"})
             if method in ("channel.close", "connection.close"):
                 self._wait(seen, peer_name, channel, {method + "-ok"})
+                self.unconfirmed.pop((peer_name, channel), None)
                 if method == "connection.close":
                     self.channels[peer_name] = set()
                 self.channels[peer_name].discard(channel)
         self._settle(seen, peer_name, channel)
         self._finish(seen)
+        return seen
+
+    def counts(self, queues: list[str]) -> dict[str, Any]:
+        """Ready messages and consumers of each queue, or the code that says why not; by a
+        peer of its own.
+        """
+        if "control" not in self.peers:
+            self.peers["control"] = Peer(self.host, self.port)
+            self.peers["control"].handshake()
+            self.peers["control"].open_channel(1)
+        control = self.peers["control"]
+        seen: dict[str, Any] = {}
+        # Twice: RabbitMQ answers a declare before messages that stand in line for the queue.
+        for queue in queues * 2:
+            answer = control.call(1, "queue.declare", queue=self._expand(queue), passive=True)
+            if answer.name == "queue.declare-ok":
+                seen[queue] = [answer.message_count, answer.consumer_count]
+            else:
+                seen[queue] = answer.fields.get("code", answer.name)
+                control.send(1, "channel.close-ok")
+                control.open_channel(1)
         return seen
 
     def _expand(self, item: Any) -> Any:
@@ -178,6 +212,8 @@ class Run:
             self._note(seen, name, event)
             if peer.ended or event.name in ("eof", "connection.close"):
                 return
+            if event.name == "channel.close" and "channel.close-ok" not in wanted:
+                return
 
     def _drain(self, seen: dict[str, list[Any]], name: str) -> None:
         peer = self.peers[name]
@@ -207,7 +243,7 @@ class Run:
                 peer.ended = True
             case "eof":
                 self.channels[name] = set()
-                if any(one == ["eof"] for one in seen.get(key, [])):
+                if any(one[0] in ("eof", "connection.close-ok") for one in seen.get(key, [])):
                     return
             case "basic.ack" | "basic.nack":
                 seen.setdefault(key, []).append(

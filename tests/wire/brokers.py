@@ -8,6 +8,7 @@ whole process group by `stop`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -34,6 +35,17 @@ RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 class Unavailable(Exception):
     """This broker cannot be started here; the text says why, for `pytest.skip`."""
+
+
+@dataclass
+class Tls:
+    """Files of PEM. A broker that is given them listens for TLS on port 5671 and asks for no
+    client's.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
 
 
 @dataclass
@@ -85,16 +97,20 @@ class Broker:
 
 
 def start(
-    choice: str = CHOICE, *, port: int = 0, options: dict[str, object] | None = None
+    choice: str = CHOICE,
+    *,
+    port: int = 0,
+    options: dict[str, object] | None = None,
+    tls: Tls | None = None,
 ) -> Broker:
     """Start the broker `choice` names and wait until it accepts; `Unavailable` if it is not here.
 
     `options` are keys of Wherry's configuration file, such as `{"limits.handshake_seconds": 1}`.
     """
     if choice == "wherry":
-        return _start_wherry(port, options or {})
+        return _start_wherry(port, options or {}, tls)
     if choice == "rabbitmq":
-        return _start_rabbitmq(port)
+        return _start_rabbitmq(port, tls)
     kind, _, address = choice.rpartition("@")
     host, _, text = address.rpartition(":")
     return Broker(kind or "wherry", host, int(text))
@@ -107,17 +123,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start_rabbitmq(port: int) -> Broker:
+def _start_rabbitmq(port: int, tls: Tls | None) -> Broker:
     if not RABBITMQ_SERVER.exists():
         raise Unavailable("rabbitmq-server is not installed")
     port = port or free_port()
     directory = Path(tempfile.mkdtemp(prefix="wherry-rabbitmq-"))
     epmd_port = free_port()
-    (directory / "rabbitmq.conf").write_text(
-        "loopback_users.guest = true\nlog.console = false\nheartbeat = 60\n"
-        # Unset, RabbitMQ refuses to write to a disk that is nearly full: not our subject.
-        "disk_free_limit.absolute = 1MB\n"
+    configuration = (
+        f"loopback_users.guest = true\nlog.console = false\nlisteners.tcp.1 = 127.0.0.1:{port}\n"
     )
+    if tls is not None:
+        # Who wants TLS has the standard ports to itself, and wants them on both loopback addresses.
+        configuration += (
+            f"listeners.tcp.2 = ::1:{port}\n"
+            "listeners.ssl.1 = 127.0.0.1:5671\n"
+            "listeners.ssl.2 = ::1:5671\n"
+            f"ssl_options.cacertfile = {tls.authority}\n"
+            f"ssl_options.certfile = {tls.certificate}\n"
+            f"ssl_options.keyfile = {tls.key}\n"
+            "ssl_options.verify = verify_none\n"
+        )
+    (directory / "rabbitmq.conf").write_text(configuration)
     (directory / "enabled_plugins").write_text("[].")
     environment = dict(
         os.environ,
@@ -125,8 +151,6 @@ def _start_rabbitmq(port: int) -> Broker:
         ERL_EPMD_PORT=str(epmd_port),
         ERL_EPMD_ADDRESS="127.0.0.1",
         RABBITMQ_NODENAME=f"wherry-{port}@localhost",
-        RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
-        RABBITMQ_NODE_PORT=str(port),
         RABBITMQ_DIST_PORT=str(free_port()),
         RABBITMQ_CONFIG_FILE=str(directory / "rabbitmq.conf"),
         RABBITMQ_CONF_ENV_FILE=str(directory / "absent"),
@@ -153,8 +177,31 @@ def _epmd() -> str:
     return found
 
 
-def _start_wherry(port: int, options: dict[str, object]) -> Broker:
-    raise Unavailable("`wherry serve` does not exist yet")
+def _start_wherry(port: int, options: dict[str, object], tls: Tls | None) -> Broker:
+    directory = Path(tempfile.mkdtemp(prefix="wherry-server-"))
+    port = port or free_port()
+    settings: dict[str, object] = {
+        "amqp.listeners": [f"127.0.0.1:{port}"],
+        # Clients that a failing test leaves behind must not hold up the end.
+        "shutdown.drain_seconds": 0.5,
+    }
+    if tls is not None:
+        settings |= {
+            "amqp.listeners": [f"127.0.0.1:{port}", f"[::1]:{port}"],
+            "amqp.tls_listeners": ["127.0.0.1:5671", "[::1]:5671"],
+            "tls.certificate": str(tls.certificate),
+            "tls.key": str(tls.key),
+            "tls.ca": str(tls.authority),
+        }
+    if os.environ.get("WHERRY_TEST_DURABLE"):
+        settings["directory"] = str(directory / "data")
+    settings |= options
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    (directory / "wherry.toml").write_text("\n".join(lines) + "\n")
+    broker = Broker("wherry", "127.0.0.1", port, [], directory)
+    command = [sys.executable, str(Path(__file__).with_name("serve.py")), "wherry.toml"]
+    broker.processes.append(_spawn(command, directory, dict(os.environ)))
+    return _wait(broker)
 
 
 def _spawn(
