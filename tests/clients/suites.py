@@ -122,7 +122,7 @@ SUITES = {
         [
             "node",
             "--test",
-            "--test-timeout=5000",
+            "--test-timeout=60000",
             "--test-reporter=junit",
             "--test-reporter-destination={xml}",
         ],

@@ -42,13 +42,9 @@ def is_declared(answers: Answers) -> bool:
 _CRASH = "RabbitMQ's reader crashes and drops the socket; we say what was wrong"
 _OCTETS = "RabbitMQ prints the octets as an Erlang term; the code is the same"
 
-_MODE = "every queue of ours keeps its messages on disk, so the mode means nothing"
 _NEWER = "as newer RabbitMQs do it"
 
 GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
-    "queue redeclare x-queue-mode added": (_MODE, is_declared),
-    "queue redeclare x-queue-mode removed": (_MODE, is_declared),
-    "queue redeclare x-queue-mode changed": (_MODE, is_declared),
     "queue redeclare x-queue-type changed": (
         "what a quorum queue must be is looked at before it is compared",
         closes_channel(406),
@@ -110,6 +106,13 @@ GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
         for name in ("heartbeat on channel 1", "header on channel 0", "body on channel 0")
     },
 }
+
+
+PENDING: dict[str, str] = {
+    "tx returns before commit ok": "the engine's commit fails for an unroutable mandatory message",
+    "update secret": "a secret that is not the password is refused",
+}
+"""Cases that are known to be wrong still. An entry goes when it is mended."""
 
 
 def comparable(answers: Any) -> Any:

@@ -128,6 +128,9 @@ class Run:
             if method == "exchange.declare" and not fields.get("no_wait"):
                 # Or the round trip below would take its answer for its own.
                 self._wait(seen, peer_name, channel, {"exchange.declare-ok"})
+            if method == "tx.commit":
+                # RabbitMQ refuses what comes before it has answered.
+                self._wait(seen, peer_name, channel, {"tx.commit-ok"})
             if method in ("channel.close", "connection.close"):
                 self._wait(seen, peer_name, channel, {method + "-ok"})
                 self.unconfirmed.pop((peer_name, channel), None)

@@ -1,0 +1,1 @@
+"""Peers that mean harm, each beside a bystander that must be served as ever."""

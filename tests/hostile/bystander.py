@@ -1,0 +1,62 @@
+"""A well-behaved client beside an attack: publishes, gets it back, and keeps how long each took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from wire.peer import connect
+
+if TYPE_CHECKING:
+    from wire.brokers import Broker
+
+PAUSE_SECONDS = 0.002
+"""Between two round trips: the attack needs the cores too."""
+
+
+class Bystander:
+    """Round trips in a thread of its own while the block runs; leaving it raises if one failed."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._peer = connect(broker.host, broker.port)
+        self._peer.open_channel(1)
+        self._queue = self._peer.call(1, "queue.declare", exclusive=True).queue
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+        self.seconds: list[float] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Bystander:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # At least one whole round trip after the attack.
+        enough = len(self.seconds) + 2
+        deadline = time.monotonic() + 15
+        while len(self.seconds) < enough and self._thread.is_alive():
+            assert time.monotonic() < deadline, "the bystander got no answer"
+            time.sleep(PAUSE_SECONDS)
+        self._over.set()
+        self._thread.join(15)
+        self._peer.close()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def p99(self) -> float:
+        ordered = sorted(self.seconds)
+        return ordered[int(len(ordered) * 0.99)] if ordered else 0.0
+
+    def _run(self) -> None:
+        try:
+            while not self._over.wait(PAUSE_SECONDS):
+                started = time.monotonic()
+                body = b"%f" % started
+                self._peer.publish(1, "", self._queue, body)
+                answer = self._peer.call(1, "basic.get", queue=self._queue, no_ack=True)
+                assert answer.body == body, answer
+                self.seconds.append(time.monotonic() - started)
+        except BaseException as failure:
+            self._failure = failure

@@ -1,0 +1,173 @@
+"""Peers that take without giving: silence, slowness, numbers of things, and what is another's."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hostile.conftest import CHANNEL_MAX, CONNECTIONS_PER_USER_MAX, HANDSHAKE_SECONDS
+from wire import codec
+from wire.peer import Peer, connect
+
+if TYPE_CHECKING:
+    from wire.brokers import Broker
+
+SILENT_PEERS = 200
+SLOW_BYTES = 64 * 1024
+GROWTH_BYTES_MAX = 96 << 20
+
+
+def resident_bytes(broker: Broker) -> int:
+    pages = int(Path(f"/proc/{broker.pid}/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def test_silent_peers_are_dropped(broker: Broker) -> None:
+    peers = [Peer(broker.host, broker.port) for _ in range(SILENT_PEERS)]
+    started = time.monotonic()
+    for peer in peers:
+        assert peer.read(HANDSHAKE_SECONDS + 5).name == "eof"
+        peer.close()
+    assert time.monotonic() - started < HANDSHAKE_SECONDS + 5
+
+
+def test_peer_that_drips_its_handshake_is_dropped(broker: Broker) -> None:
+    """The limit is for the whole handshake: a byte now and then does not renew it."""
+    greeting = codec.PROTOCOL_HEADER + codec.method_frame(
+        0, "connection.start-ok", mechanism="PLAIN", response="\0guest\0guest", locale="en_US"
+    )
+    with Peer(broker.host, broker.port) as peer:
+        started = time.monotonic()
+        for at in range(len(greeting) - 1):
+            peer.raw(greeting[at : at + 1])
+            time.sleep(0.1)  # the attack itself
+            if time.monotonic() - started > HANDSHAKE_SECONDS + 3:
+                break
+        assert peer.read(5).name in ("connection.start", "eof")
+        assert peer.ended or peer.read(5).name == "eof"
+        assert at < len(greeting) - 2, "it got all the time it wanted"
+
+
+def test_connections_of_a_user_are_limited(broker: Broker) -> None:
+    peers = [Peer(broker.host, broker.port) for _ in range(CONNECTIONS_PER_USER_MAX + 5)]
+    answers = [peer.handshake() for peer in peers]
+    refused = [answer for answer in answers if answer.name != "connection.open-ok"]
+    # The bystander holds one.
+    assert len(refused) == 6
+    assert all(answer.name == "connection.close" and answer.code == 530 for answer in refused)
+    for peer in peers:
+        peer.close()
+
+
+def test_channels_of_a_connection_are_limited(broker: Broker) -> None:
+    with connect(broker.host, broker.port) as peer:
+        for channel in range(1, CHANNEL_MAX + 1):
+            peer.open_channel(channel)
+        answer = peer.call(CHANNEL_MAX + 1, "channel.open")
+        assert (answer.name, answer.code) == ("connection.close", 530)
+
+
+def test_consumer_that_never_reads_costs_little(broker: Broker) -> None:
+    """Unlimited prefetch and a socket that nobody empties: what is waiting stays in the queue."""
+    with connect(broker.host, broker.port) as publisher, connect(broker.host, broker.port) as deaf:
+        publisher.open_channel(1)
+        deaf.open_channel(1)
+        queue = publisher.call(1, "queue.declare", auto_delete=True).queue
+        before = resident_bytes(broker)
+        deaf.send(1, "basic.consume", queue=queue, consumer_tag="deaf")
+        body = bytes(SLOW_BYTES)
+        count = 600
+        publisher.call(1, "confirm.select")
+        for _ in range(count):
+            publisher.publish(1, "", queue, body)
+        confirmed = 0
+        while confirmed < count:
+            event = publisher.until("basic.ack")
+            confirmed = event.delivery_tag if event.multiple else confirmed + 1
+        # The messages themselves, once, and no second copy of them in buffers.
+        assert resident_bytes(broker) - before < count * SLOW_BYTES * 1.6 + GROWTH_BYTES_MAX / 4
+
+
+def test_reset_with_unacknowledged_gives_back(broker: Broker) -> None:
+    with connect(broker.host, broker.port) as owner:
+        owner.open_channel(1)
+        owner.call(1, "confirm.select")
+        queue = owner.call(1, "queue.declare", auto_delete=False).queue
+        owner.publish(1, "", queue, b"m")
+        owner.until("basic.ack")
+        thief = connect(broker.host, broker.port)
+        thief.open_channel(1)
+        assert thief.call(1, "basic.get", queue=queue).body == b"m"
+        thief.reset()
+        deadline = time.monotonic() + 10
+        while (answer := owner.call(1, "basic.get", queue=queue)).name == "basic.get-empty":
+            assert time.monotonic() < deadline
+        assert answer.redelivered
+        owner.call(1, "queue.delete", queue=queue)
+
+
+@pytest.mark.parametrize("count", [300])
+def test_storm_of_connections_that_leave_at_once(count: int, broker: Broker) -> None:
+    for number in range(count):
+        peer = Peer(broker.host, broker.port)
+        if number % 3 == 0:
+            peer.raw(codec.PROTOCOL_HEADER)
+        if number % 2:
+            peer.reset()
+        else:
+            peer.close()
+
+
+def test_wrong_passwords_do_not_hold_up_others(broker: Broker) -> None:
+    for user, password in (("guest", "wrong"), ("nobody", "guest"), ("guest", ""), ("", "")):
+        with Peer(broker.host, broker.port) as peer:
+            answer = peer.handshake(user=user, password=password)
+            assert (answer.name, answer.code) == ("connection.close", 403)
+            assert password == "" or password not in answer.text
+
+
+def test_topic_pattern_of_many_hashes(broker: Broker) -> None:
+    """`#.#.#...` against a long key took exponential time elsewhere."""
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        peer.call(1, "confirm.select")
+        queue = peer.call(1, "queue.declare", exclusive=True).queue
+        pattern = ".".join(["#"] * 100)
+        peer.call(1, "queue.bind", queue=queue, exchange="amq.topic", routing_key=pattern)
+        peer.call(
+            1, "queue.bind", queue=queue, exchange="amq.topic", routing_key=pattern[:-2] + ".x.y"
+        )
+        started = time.monotonic()
+        peer.publish(1, "amq.topic", ".".join(["a"] * 120), b"m")
+        peer.until("basic.ack")
+        assert time.monotonic() - started < 5
+
+
+def test_forged_reply_address_reaches_nobody(broker: Broker) -> None:
+    with connect(broker.host, broker.port) as victim, connect(broker.host, broker.port) as forger:
+        victim.open_channel(1)
+        forger.open_channel(1)
+        victim.call(
+            1, "basic.consume", queue="amq.rabbitmq.reply-to", consumer_tag="c", no_ack=True
+        )
+        forger.call(1, "confirm.select")
+        for guess in ("", ".", ".1", ".AAAAAAAAAAAAAAAA", ".g2dkAAh3aGF0ZXZlcg==.forged=="):
+            forger.publish(1, "", "amq.rabbitmq.reply-to" + guess, b"forged")
+            event = forger.read()
+            assert event.name in ("basic.ack", "channel.close"), event
+            if event.name == "channel.close":
+                forger.send(1, "channel.close-ok")
+                forger.open_channel(1)
+                forger.call(1, "confirm.select")
+        # Nothing came in between.
+        assert victim.call(1, "basic.qos", prefetch_count=1).name == "basic.qos-ok"
+
+
+def test_user_id_of_another_is_refused(broker: Broker) -> None:
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        peer.publish(1, "", "nobody", b"m", {"user_id": "root"})
+        assert peer.read().code == 406
