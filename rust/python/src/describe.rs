@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wherry_engine::table::{Table, Value};
-use wherry_engine::{Overflow, QueueOptions, RetryPolicy};
+use wherry_engine::{Dedup, DedupKey, Overflow, QueueOptions, RetryPolicy};
 
 use crate::errors::Result;
 use crate::headers;
@@ -34,6 +34,18 @@ fn retry_arguments(retry: &RetryPolicy, arguments: &mut Table) {
     arguments.insert("x-retry-jitter", Value::Bool(retry.jitter));
     if let Some(queue) = &retry.dead_letter {
         arguments.insert("x-retry-dead-letter", text(queue));
+    }
+}
+
+fn dedup_arguments(dedup: &Dedup, arguments: &mut Table) {
+    if let DedupKey::Named(name) = &dedup.by {
+        arguments.insert("x-dedup-header", text(name));
+    }
+    if let Some(window) = dedup.window {
+        arguments.insert("x-dedup-window", milliseconds(window));
+    }
+    if let Some(size) = dedup.size {
+        arguments.insert("x-dedup-size", number(size));
     }
 }
 
@@ -74,6 +86,9 @@ fn queue_arguments(options: &QueueOptions) -> Table {
         if let Some(value) = value {
             arguments.insert(name, value);
         }
+    }
+    if let Some(dedup) = &options.dedup {
+        dedup_arguments(dedup, &mut arguments);
     }
     if let Some(retry) = &options.retry {
         retry_arguments(retry, &mut arguments);

@@ -1,0 +1,86 @@
+"""The pages about running a server: their commands, options, files and names exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from wherry._cli import main
+from wherry.server import config
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+ARGUMENTS = (ROOT / "docs" / "arguments.md").read_text()
+
+
+def shell_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", OPERATIONS, re.DOTALL)
+    lines = "\n".join(blocks).replace("|\n", "| ").splitlines()
+    parts = [part.strip() for line in lines for part in line.split(" | ")]
+    found = [re.sub(r"^(?:[A-Z_]+=\S+ )+", "", part).rstrip(" |") for part in parts]
+    return [command for command in found if command.startswith("wherry ")]
+
+
+@pytest.mark.parametrize("command", shell_commands())
+def test_a_command_of_the_page_can_be_called_so(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(command)[1:]
+    inner: click.Command = main
+    context = click.Context(main, info_name="wherry")
+    while isinstance(inner, click.Group):
+        name = words.pop(0)
+        found = inner.get_command(context, name)
+        assert found is not None, name
+        inner = found
+        context = click.Context(inner, parent=context, info_name=name)
+    # Only the words are looked at: the paths of the page are not here.
+    for parameter in inner.params:
+        if isinstance(parameter.type, click.Path | click.File):
+            monkeypatch.setattr(parameter, "type", click.STRING)
+    inner.parse_args(context, words)
+
+
+def test_there_are_commands_on_the_page() -> None:
+    assert len(shell_commands()) > 20
+
+
+def test_files_of_the_page_are_valid(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", OPERATIONS, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        file = tmp_path / "wherry.toml"
+        file.write_text(block)
+        config.load(file)
+
+
+def test_settings_named_on_the_page_exist() -> None:
+    known = set(re.findall(r"### `([a-z_.]+)`", (ROOT / "docs" / "configuration.md").read_text()))
+    tables = {"memory", "disk", "amqp", "tls", "limits", "auth", "log", "shutdown", "control"}
+    for page in (OPERATIONS, ARGUMENTS):
+        for table, key in re.findall(r"`([a-z]+)\.([a-z_]+)[` ]", page):
+            assert table not in tables or f"{table}.{key}" in known or key in ("sock",)
+
+
+def test_every_argument_that_is_read_is_documented() -> None:
+    sources = [
+        *(ROOT / "rust" / "session" / "src" / "arguments").glob("*.rs"),
+        ROOT / "rust" / "engine" / "src" / "dedup.rs",
+        ROOT / "rust" / "engine" / "src" / "draft.rs",
+        ROOT / "rust" / "engine" / "src" / "deadletter.rs",
+        ROOT / "rust" / "engine" / "src" / "equivalence.rs",
+        ROOT / "rust" / "amqp" / "src" / "session" / "publish.rs",
+        ROOT / "rust" / "amqp" / "src" / "session" / "deliver.rs",
+    ]
+    read: set[str] = set()
+    for source in sources:
+        text = source.read_text().split("#[cfg(test)]")[0]
+        read |= set(re.findall(r'"(x-[a-z-]+[a-z])"', text))
+    read -= {"x-unknown", "x-retry"}
+    assert len(read) > 50
+    missing = {name for name in read if f"`{name}`" not in ARGUMENTS}
+    assert missing == set()
