@@ -49,7 +49,7 @@ def main() -> int:
     arguments = parse_arguments()
     cases = chosen(arguments.only)
     servers: dict[str, Server] = {}
-    available: list[Server] = [RabbitMQ(), Wherry()]
+    available: list[Server] = [RabbitMQ(), Wherry(arguments.wherry)]
     for server in available:
         if server.name.lower() not in arguments.servers.lower().split(","):
             continue
@@ -77,6 +77,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="names separated by commas: " + ", ".join(names()))
     parser.add_argument("--servers", default="rabbitmq,wherry", help="default: %(default)s")
+    parser.add_argument(
+        "--wherry",
+        metavar="COMMAND",
+        help="run this instead of `wherry serve`, with {directory} and {port} filled in",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of a round of our generator")
     parser.add_argument("--perf-test-seconds", type=float, default=10, help="of one of PerfTest")

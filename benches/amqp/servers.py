@@ -6,6 +6,7 @@ A server is a context manager that yields a `Running` once it answers the AMQP p
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -125,11 +126,23 @@ class RabbitMQ:
 
 
 class Wherry:
-    """`wherry serve` of the interpreter that runs this; each confirm after a sync."""
+    """`wherry serve` of the interpreter that runs this; each confirm after a sync.
+
+    Args:
+        command: what to run instead; `{directory}` and `{port}` in it are filled in.
+    """
 
     name = "Wherry"
 
+    def __init__(self, command: str | None = None) -> None:
+        default = [sys.executable, "-m", "wherry", "serve", "--directory", "{directory}"]
+        self._words = shlex.split(command) if command else [*default, "--host", HOST]
+        self._words += [] if command else ["--port", "{port}"]
+        self._is_default = command is None
+
     def missing(self) -> str | None:
+        if not self._is_default:
+            return None
         done = subprocess.run(
             [sys.executable, "-m", "wherry", "serve", "--help"],
             capture_output=True,
@@ -140,7 +153,11 @@ class Wherry:
 
     def version(self) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", "import wherry; print(wherry.__version__)"],
+            [
+                sys.executable,
+                "-c",
+                "from importlib.metadata import version; print(version('wherry'))",
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -152,8 +169,8 @@ class Wherry:
         (port,) = free_ports(1)
         with ExitStack() as stack:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
-            command = [sys.executable, "-m", "wherry", "serve"]
-            command += ["--directory", str(root / "data"), "--host", HOST, "--port", str(port)]
+            places = {"directory": str(root / "data"), "port": str(port)}
+            command = [word.format(**places) for word in self._words]
             begun = time.perf_counter()
             started = stack.enter_context(process(command, dict(os.environ), root))
             ready_seconds = await_ready(started, port, begun, root)
