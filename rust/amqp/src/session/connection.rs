@@ -141,6 +141,8 @@ impl Client {
 pub(super) struct Open {
     pub(super) host: Arc<VirtualHost>,
     pub(super) access: Access,
+    /// Of the permissions under which the user was known last.
+    pub(super) access_version: u64,
     /// Counts the connection towards the limits until it is dropped.
     pub(super) admission: Admission,
 }
@@ -434,6 +436,7 @@ impl Connection {
         self.front.counters().connections_opened.add(1);
         self.open = Some(Open {
             host,
+            access_version: access.version(),
             access,
             admission,
         });

@@ -43,11 +43,6 @@ impl Output {
         !self.held.is_empty()
     }
 
-    /// The last of what is held back for, if anything is.
-    pub(super) fn waits_for(&self) -> Option<Ticket> {
-        Some(self.held.front()?.until)
-    }
-
     /// Whether the channel has answers that wait for the disk.
     #[inline]
     pub(super) fn is_holding(&self, channel: u16) -> bool {

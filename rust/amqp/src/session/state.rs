@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use wherry_engine::{Broker, Ticket};
+use wherry_engine::Broker;
 use wherry_session::{Failure, Verdict};
 
 use super::channel::{Channel, End};
@@ -13,8 +13,8 @@ use super::connection::{Connection, Pause, Phase};
 use super::content::Expect;
 use super::deliver::{self, Writer};
 use super::failing::{
-    channel_error, command_invalid, frame_error, internal_error, not_allowed, not_implemented,
-    reply_code, reply_text, resource_error, unexpected_frame,
+    channel_error, command_invalid, frame_error, not_allowed, not_implemented, reply_code,
+    reply_text, resource_error, unexpected_frame,
 };
 use super::input::Input;
 use super::output::short;
@@ -38,6 +38,10 @@ impl Channels {
     #[inline]
     pub(super) fn get_mut(&mut self, number: u16) -> Option<&mut Channel> {
         self.slots.get_mut(usize::from(number))?.as_deref_mut()
+    }
+
+    pub(super) fn get(&self, number: u16) -> Option<&Channel> {
+        self.slots.get(usize::from(number))?.as_deref()
     }
 
     fn insert(&mut self, channel: Channel) {
@@ -569,6 +573,7 @@ impl State {
         self.tell_blocked();
         self.cn.output.move_into(out);
         self.write_confirms(out);
+        self.look_at_failure(out);
         if self.cn.phase == Phase::Running {
             self.writer
                 .write(&mut self.channels, &mut self.cn, out, end);
@@ -602,7 +607,16 @@ impl State {
 
     fn waits_for_disk(&self) -> bool {
         self.cn.output.has_held()
-            || (!self.cn.confirming.is_empty() && self.broker().durable() != Ticket::NONE)
+            || self
+                .channels_confirming()
+                .any(|ch| ch.confirms.waits_for_disk())
+    }
+
+    fn channels_confirming(&self) -> impl Iterator<Item = &Channel> {
+        self.cn
+            .confirming
+            .iter()
+            .filter_map(|&number| self.channels.get(number))
     }
 
     /// Lets go what is durable by now. If the journal failed, nothing ever will be.
@@ -623,29 +637,29 @@ impl State {
                     ch.unpark(&mut self.cn);
                 }
             }
-        } else if !self.cn.confirms_due
-            && let Some(error) = self.broker().failed()
-        {
-            self.journal_failed(error.into());
         }
     }
 
-    /// What waits for the disk is refused: confirms become nacks, held answers the connection's end.
-    fn journal_failed(&mut self, failure: Failure) {
-        if self
-            .cn
-            .output
-            .waits_for()
-            .is_some_and(|ticket| ticket > self.cn.durable)
-        {
-            return self.fail(internal_error(failure.text), (0, 0));
+    /// A journal that failed makes nothing durable any more. What it had made durable is confirmed all the same; the rest
+    /// is refused: confirms become nacks, held answers the connection's end.
+    fn look_at_failure(&mut self, out: &mut Vec<u8>) {
+        let waits = self.waits_for_disk();
+        let Some(error) = waits.then(|| self.broker().failed()).flatten() else {
+            return;
+        };
+        self.look_at_disk(); // for the last time: what it says now stays
+        self.write_confirms(out);
+        if self.cn.output.has_held() {
+            self.fail(Failure::from(error), (0, 0));
         }
         for &number in &self.cn.confirming {
             if let Some(ch) = self.channels.get_mut(number) {
                 ch.confirms.fail_waiting();
+                self.cn.confirms_due = true;
             }
         }
-        self.cn.confirms_due = true;
+        self.write_confirms(out);
+        self.cn.output.move_into(out);
     }
 
     fn look_at_notices(&mut self) {

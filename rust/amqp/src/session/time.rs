@@ -4,7 +4,7 @@
 use super::channel::End;
 use super::connection::Phase;
 use super::state::State;
-use crate::codec::write_heartbeat;
+use crate::codec::{ReplyCode, write_heartbeat};
 
 /// Seconds that a peer gets to answer `connection.close`. A peer that lives answers in one round trip; RabbitMQ waits 30,
 /// which nobody has been seen to need.
@@ -58,10 +58,29 @@ impl State {
             }
             _ => {}
         }
+        if let Some(reason) = self.evicted() {
+            return self.shut_down(ReplyCode::ConnectionForced, &reason);
+        }
         self.beat(now);
         for ch in self.channels.iter_mut() {
             ch.apply_prefetch(&mut self.cn);
         }
+    }
+
+    /// Why the client may not stay: its virtual host or its user is gone.
+    fn evicted(&mut self) -> Option<String> {
+        let open = self.cn.open.as_mut()?;
+        if open.host.is_deleted() {
+            return Some(format!("vhost '{}' is deleted", open.host.name()));
+        }
+        let version = open.access.version();
+        if open.access_version != version {
+            open.access_version = version;
+            if !self.cn.front.access().knows(&self.cn.user) {
+                return Some(format!("user '{}' is deleted", self.cn.user));
+            }
+        }
+        None
     }
 
     fn beat(&mut self, now: f64) {

@@ -6,8 +6,10 @@ mod client;
 
 mod confirms;
 mod consuming;
+mod failing_disks;
 mod handshake;
 mod publishing;
 mod random;
 mod script;
 mod settling;
+mod topology;
