@@ -77,7 +77,7 @@ test-loom:  ## The lock-free structures under the model checker
 CLIENTS := tests/clients
 
 # A language whose tools are missing is left out; its tests say so.
-$(VENV)/.clients: $(VENV)/.built $(CLIENTS)/requirements.txt
+$(VENV)/.clients: $(CLIENTS)/requirements.txt | $(VENV)/.built
 	$(PIP) install -r $(CLIENTS)/requirements.txt
 	touch $@
 

@@ -44,15 +44,6 @@ PROGRAMS: dict[str, tuple[str, Path, list[str]]] = {
 """Client -> what it needs on the machine, what `make clients-install` makes, and how to run it."""
 
 
-_SELDOM = "heartbeats of 1 s come every 2 s"
-
-PENDING = {
-    ("amqp091-go", "heartbeats"): _SELDOM,
-    ("amqp-client.js", "heartbeats"): _SELDOM,
-}
-"""Scenarios that are known to fail still. An entry goes when it is mended."""
-
-
 @pytest.fixture(scope="module")
 def results(broker: Broker) -> Callable[[str], dict[str, Any]]:
     """Run a client's program once; its lines by scenario."""
@@ -100,6 +91,4 @@ def test_scenario(client: str, scenario: str, results: Callable[[str], dict[str,
     assert scenario in lines, f"the program did not get there: {lines['errors'][-2000:]}"
     if "skip" in lines[scenario]:
         pytest.skip(lines[scenario]["skip"])
-    if not lines[scenario]["ok"] and (client, scenario) in PENDING:
-        pytest.xfail(PENDING[client, scenario])
     assert lines[scenario]["ok"], lines[scenario]["error"]
