@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! failure     a refusal: what kind, in which words
+//! connection  what a session and the server that runs it tell each other
+//! wakeups     from a publisher's thread to the session whose consumer can go on
 //! limits      every limit of the server, with its reason
 //! access      users, permissions, and the answers that a session keeps
 //! front       what all sessions of one server share
@@ -18,6 +20,7 @@
 mod access;
 pub mod arguments;
 mod confirms;
+mod connection;
 mod failure;
 mod faults;
 mod front;
@@ -25,12 +28,14 @@ mod handouts;
 mod limits;
 mod pattern;
 mod replies;
+mod wakeups;
 
 pub use access::{
     ANSWERS_MAX, Access, AccessTable, AccessTableBuilder, Action, Resource, UserLimits,
     VirtualHostLimits,
 };
 pub use confirms::{Confirm, Confirms, Verdict};
+pub use connection::{Credentials, Peer, Secret, SessionInfo, Status};
 pub use failure::{Failure, FailureKind};
 pub use faults::Faults;
 pub use front::{Admission, Alarms, ChannelAdmission, Counter, FrontCounters, FrontEnd, Identity};
@@ -38,3 +43,4 @@ pub use handouts::{Handout, Handouts, Settled, SettledList, UnknownTag};
 pub use limits::Limits;
 pub use pattern::{PATTERN_BYTES_MAX, check_pattern};
 pub use replies::{REPLY_TO, Replies, ReplyInbox};
+pub use wakeups::Wakeups;

@@ -31,15 +31,14 @@ impl<'a> Header<'a> {
         unescape(self.value, self.escapes)
     }
 
+    /// Its name as it came. Two names are the same if these are: a letter has one form only.
+    pub fn raw_name(&self) -> &'a str {
+        self.name
+    }
+
     /// Its value as it came, which is enough to compare with what came before.
     pub fn raw_value(&self) -> &'a str {
         self.value
-    }
-
-    /// Whether it has this name, which needs no escaping.
-    #[inline]
-    pub fn is(&self, name: &str) -> bool {
-        self.name == name
     }
 }
 

@@ -1,0 +1,362 @@
+//! SEND: the hot path in.
+//!
+//! A session keeps what the destinations that it sent to mean, with the answer to "may it": a SEND looks up its destination
+//! as it came, and nothing else. The body goes from where the socket's reader put it into the engine, which makes the only
+//! copy of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wherry_engine::{
+    ConsumerOptions, Delay, Error, Exchange, ExchangeKind, Message, NewMessage, Queue, Ticket,
+};
+use wherry_session::{Action, Failure, FailureKind, Replies, Resource};
+
+use super::connection::{Connection, Pause};
+use super::destination::{Destination, TOPIC_EXCHANGE, not_for};
+use super::endpoint::{self, Life};
+use super::headers::{self, Noted};
+use super::refusal::{Refusal, shown};
+use super::state::{Core, Then};
+use super::subscribe;
+use super::subscriptions::{AckMode, Subscription};
+use crate::codec::Frame;
+
+/// Destinations that a session remembers. A program sends to a few; who sends to more pays for a look-up again.
+const TARGETS_MAX: usize = 256;
+
+/// Bytes that the buffers keep between two messages.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// What a destination means.
+pub(super) struct Target {
+    exchange: Arc<Exchange>,
+    key: Box<str>,
+    /// The queue that was declared for it: when it is gone it is declared again.
+    queue: Option<Arc<Queue>>,
+    /// Of the permissions under which the user may send to it.
+    access_version: u64,
+}
+
+impl Target {
+    fn is_valid(&self, version: u64) -> bool {
+        self.access_version == version
+            && !self.exchange.is_deleted()
+            && self.queue.as_ref().is_none_or(|queue| !queue.is_deleted())
+    }
+}
+
+/// What a session keeps for SEND.
+#[derive(Default)]
+pub(super) struct Sender {
+    /// By destination, as it came.
+    targets: HashMap<Box<str>, Target>,
+    properties: Vec<u8>,
+    table: Vec<u8>,
+}
+
+/// A message that was accepted and could not be published.
+pub(super) struct StuckSend {
+    exchange: Arc<Exchange>,
+    key: Box<str>,
+    properties: Box<[u8]>,
+    body: Box<[u8]>,
+    delay: Delay,
+    /// Of the queue's declaration.
+    declared: Ticket,
+    pub(super) receipt: Option<Box<str>>,
+}
+
+/// Work for which there was no room: kept, and done when there is. While something is stuck no frame is worked off, so there
+/// is one of these at most.
+pub(super) enum Stuck {
+    Send(Box<StuckSend>),
+    Commit {
+        transaction: Box<str>,
+        receipt: Option<Box<str>>,
+    },
+}
+
+/// SEND.
+pub(super) fn send(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> {
+    if frame.find("message-id").is_some() {
+        return Err(Refusal::new(
+            "Invalid header",
+            "'message-id' is not allowed on 'SEND'.\n",
+        ));
+    }
+    let Some(destination) = frame.find("destination") else {
+        return Err(Refusal::new(
+            "Missing destination",
+            "\"SEND\" must include a 'destination' header\n",
+        ));
+    };
+    let reply_to = match frame.header("reply-to") {
+        Some(text) if text.starts_with("/temp-queue/") => Some(temporary_queue(core, &text)?),
+        _ => None,
+    };
+    let raw = destination.raw_value();
+    let version = core.cn.open()?.access.version(); // before the checks: see `Access::version`
+    let mut declared = Ticket::NONE;
+    if !core
+        .sender
+        .targets
+        .get(raw)
+        .is_some_and(|target| target.is_valid(version))
+    {
+        declared = aim(core, frame, raw, &destination.value(), version)?;
+    }
+    let Sender {
+        targets,
+        properties,
+        table,
+    } = &mut core.sender;
+    let Some(target) = targets.get(raw) else {
+        return Err(Failure::new(FailureKind::InternalError, "SEND without a target").into());
+    };
+    let noted = headers::properties(frame, reply_to.as_deref(), table, properties)?;
+    let message = NewMessage {
+        routing_key: &target.key,
+        properties,
+        body: frame.body(),
+        persistent: false,
+        mandatory: false,
+        delay: inspect(&core.cn, &noted)?,
+    };
+    core.cn.traffic.messages_in += 1;
+    let wants_receipt = frame.find("receipt").is_some();
+    let then = if target.exchange.name().is_empty() && Replies::is_reserved(&target.key) {
+        answer_request(&core.cn, &message)?;
+        Then::Receipt(Ticket::NONE)
+    } else if let Some(transaction) = frame.header("transaction") {
+        core.transactions
+            .publish(&transaction, &target.exchange, &message)?;
+        Then::Receipt(declared)
+    } else {
+        let outcome = if core.cn.front.alarms().any() {
+            None
+        } else {
+            let outcome = target.exchange.publish(&message);
+            settle(&core.cn, outcome.map(|done| done.ticket), wants_receipt)?
+        };
+        match outcome {
+            Some(ticket) => Then::Receipt(ticket.max(declared)),
+            None => {
+                core.cn.stuck = Some(Stuck::Send(Box::new(StuckSend {
+                    exchange: target.exchange.clone(),
+                    key: target.key.clone(),
+                    properties: properties.as_slice().into(),
+                    body: frame.body().into(),
+                    delay: message.delay,
+                    declared,
+                    receipt: frame.header("receipt").map(|text| (*text).into()),
+                })));
+                core.cn.pause.set(Pause::ROOM);
+                Then::Later
+            }
+        }
+    };
+    core.sender.shrink();
+    Ok(then)
+}
+
+impl Sender {
+    fn shrink(&mut self) {
+        for buffer in [&mut self.properties, &mut self.table] {
+            if buffer.capacity() > KEPT_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+    }
+
+    fn remember(&mut self, raw: &str, target: Target) {
+        if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(raw) {
+            self.targets.clear();
+        }
+        self.targets.insert(raw.into(), target);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Sender::default();
+    }
+}
+
+/// Finds out what a destination means, and whether the user may send to it. Returns when its queue is durable.
+fn aim(
+    core: &mut Core,
+    frame: &Frame<'_>,
+    raw: &str,
+    text: &str,
+    access_version: u64,
+) -> Result<Ticket, Refusal> {
+    let (mut declared, mut queue) = (Ticket::NONE, None);
+    let (exchange, key) = match Destination::parse(text)? {
+        Destination::Queue(name) => {
+            let life = Life::shared(frame)?;
+            let (found, ticket) = endpoint::declare(&mut core.cn, frame, &name, life)?;
+            (declared, queue) = (ticket, Some(found));
+            ("".into(), name)
+        }
+        Destination::AmqQueue(name) => ("".into(), name),
+        Destination::ReplyQueue(name) => ("".into(), name.into()),
+        Destination::Topic(key) => (TOPIC_EXCHANGE.into(), key),
+        Destination::Exchange { name, key } => (name, key),
+        Destination::TempQueue => return Err(not_for("SEND", text)),
+    };
+    let open = core.cn.open()?;
+    open.access
+        .check(Action::Write, Resource::Exchange(&exchange))?;
+    let found = open.host.exchange(&exchange)?;
+    if found.options().internal {
+        return Err(Failure::new(
+            FailureKind::AccessRefused,
+            format!(
+                "cannot publish to internal exchange '{exchange}' in vhost '{}'",
+                open.host.name()
+            ),
+        )
+        .into());
+    }
+    if found.kind() == ExchangeKind::Topic {
+        open.access.check_topic(Action::Write, &exchange, &key)?;
+    }
+    core.sender.remember(
+        raw,
+        Target {
+            exchange: found,
+            key: (*key).into(),
+            queue,
+            access_version,
+        },
+    );
+    Ok(declared)
+}
+
+/// The real name of a queue that a reply is to come to; made at its first use.
+fn temporary_queue(core: &mut Core, destination: &str) -> Result<String, Refusal> {
+    Destination::parse(destination)?;
+    let key = format!("T_{destination}");
+    if let Some(slot) = core.subscriptions.find(&key)
+        && let Some(subscription) = core.subscriptions.get_mut(slot)
+    {
+        return Ok(subscription.consumer.queue().name().to_string());
+    }
+    subscribe::check_room(core)?;
+    let cn = &mut core.cn;
+    let life = wherry_engine::QueueOptions {
+        durable: false,
+        exclusive: Some(cn.owner),
+        auto_delete: true,
+        ..wherry_engine::QueueOptions::default()
+    };
+    let (queue, _) = cn.open()?.host.declare_queue("", life)?;
+    cn.remember_exclusive(&queue);
+    cn.open()?
+        .access
+        .check(Action::Read, Resource::Queue(queue.name()))?;
+    let options = ConsumerOptions {
+        tag: String::new(),
+        no_ack: true,
+        owner: cn.owner,
+        ..ConsumerOptions::default()
+    };
+    let slot = core.subscriptions.next_slot();
+    let consumer = queue.consume(options, Some((cn.wakeups.clone(), slot.into())))?;
+    let subscription = Subscription::new(
+        consumer,
+        &key,
+        Some(destination),
+        &cn.session,
+        cn.escapes(),
+        AckMode::Auto,
+    );
+    core.add_subscription(subscription);
+    Ok(queue.name().to_string())
+}
+
+/// Checks what a message claims, and when it is due.
+fn inspect(cn: &Connection, noted: &Noted<'_>) -> Result<Delay, Refusal> {
+    let refused = |text: String| Err(Refusal::from(Failure::precondition_failed(text)));
+    if noted.carbon_copy {
+        // Lists of routing keys, which a header cannot be.
+        return refused(
+            "invalid message: {unacceptable_type_in_header,\"CC\",longstr}".to_string(),
+        );
+    }
+    if let Some(claimed) = &noted.user_id
+        && **claimed != *cn.user
+        && !cn.open()?.access.has_tag("impersonator")
+    {
+        return refused(format!(
+            "user_id property set to '{}' but authenticated user was '{}'",
+            shown(claimed),
+            cn.user
+        ));
+    }
+    match noted.deliver_at_ms {
+        None => Ok(Delay::None),
+        Some(ms) => match ms.checked_mul(1_000_000) {
+            Some(ns) => Ok(Delay::At(ns)),
+            None => refused("invalid x-deliver-at: give milliseconds since 1970".into()),
+        },
+    }
+}
+
+/// A message to the name of a reply inbox: a client of AMQP asked, and gets the answer directly, at most once.
+fn answer_request(cn: &Connection, message: &NewMessage<'_>) -> Result<(), Refusal> {
+    let reply = Message::from_parts("", message.routing_key, message.properties, message.body)?;
+    cn.front.replies().send(message.routing_key, reply);
+    Ok(())
+}
+
+/// What the outcome of a publish means. None: there is no room now.
+fn settle(
+    cn: &Connection,
+    outcome: Result<Ticket, Error>,
+    wants_receipt: bool,
+) -> Result<Option<Ticket>, Refusal> {
+    match outcome {
+        Ok(_) if wants_receipt && cn.front.faults().take_refused_confirm() => {
+            Err(Refusal::new("Message refused", "refused on purpose"))
+        }
+        Ok(ticket) => Ok(Some(ticket)),
+        // Who wants no receipt has not asked to hear of it.
+        Err(Error::PublishRejected { .. }) if !wants_receipt => {
+            cn.front.counters().refused.add(1);
+            Ok(Some(Ticket::NONE))
+        }
+        Err(Error::Busy | Error::DiskFull) => Ok(None),
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+/// What is wrong with a message, or with the queues that it is for.
+pub(super) fn refusal(error: Error) -> Refusal {
+    if let Error::PublishRejected { queue } = &error {
+        return Refusal::new(
+            "Message refused",
+            format!("queue '{}' is full and refuses messages", shown(queue)),
+        );
+    }
+    error.into()
+}
+
+impl StuckSend {
+    /// Tries again. None: there is no room still.
+    pub(super) fn retry(&self, cn: &Connection) -> Result<Option<Ticket>, Refusal> {
+        if cn.front.alarms().any() {
+            return Ok(None);
+        }
+        let message = NewMessage {
+            routing_key: &self.key,
+            properties: &self.properties,
+            body: &self.body,
+            persistent: false,
+            mandatory: false,
+            delay: self.delay,
+        };
+        let outcome = self.exchange.publish(&message).map(|done| done.ticket);
+        let ticket = settle(cn, outcome, self.receipt.is_some())?;
+        Ok(ticket.map(|ticket| ticket.max(self.declared)))
+    }
+}

@@ -1,0 +1,569 @@
+//! The inside of a session: from bytes to frames, and from what is ready to bytes.
+//!
+//! Everything here runs under the session's mutex and never waits. Frames are worked off in order until something pauses the
+//! connection (`Pause`); what stands behind is kept, bounded, and worked off when the pause is over.
+
+use std::sync::Arc;
+
+use wherry_engine::{Broker, Notify, Ticket};
+use wherry_session::{Failure, FailureKind, FrontEnd, Peer, SessionInfo, Status};
+
+use super::connection::{
+    Connection, HANDSHAKE_BYTES_MAX, Pause, Phase, frame_limits, handshake_limits,
+};
+use super::deliver::Writer;
+use super::input::Input;
+use super::refusal::{Refusal, shown};
+use super::send::{Sender, Stuck};
+use super::subscriptions::{Subscription, Subscriptions, Turn};
+use super::time::Times;
+use super::transactions::{self, Transactions};
+use super::{Settings, send, settle, subscribe};
+use crate::codec::{Frame, FrameError, Next, Parser};
+
+/// What follows from a frame that was worked off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Its receipt, when this is durable.
+    Receipt(Ticket),
+    /// It waits for room, and its receipt with it.
+    Later,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client disconnected.
+    Clean,
+    /// An error, or the socket is gone.
+    Lost,
+}
+
+/// What frames work on.
+pub(super) struct Core {
+    pub(super) cn: Connection,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) transactions: Transactions,
+    pub(super) sender: Sender,
+    writer: Writer,
+    /// Messages that the front end's counters know of.
+    counted_in: u64,
+}
+
+pub(super) struct State {
+    pub(super) core: Core,
+    parser: Parser,
+    input: Input,
+    pub(super) times: Times,
+}
+
+impl Core {
+    /// A subscription begins: it is visited at once.
+    pub(super) fn add_subscription(&mut self, subscription: Subscription) {
+        let slot = self.subscriptions.add(subscription);
+        self.list(slot);
+    }
+
+    /// Puts a subscription among those to visit.
+    pub(super) fn list(&mut self, slot: u32) {
+        if let Some(one) = self.subscriptions.get_mut(slot)
+            && !one.leaving
+            && one.turn != Turn::Listed
+        {
+            one.turn = Turn::Listed;
+            self.cn.ready.push_back(slot);
+        }
+    }
+
+    /// What was taken for a subscription that ends and was not written.
+    pub(super) fn withdraw(&mut self, slot: u32) {
+        if let Some(one) = self.subscriptions.get_mut(slot) {
+            self.writer.withdraw(slot, one, &mut self.cn);
+        }
+    }
+
+    /// One frame.
+    fn frame(&mut self, frame: &Frame<'_>) {
+        match self.work(frame) {
+            Ok(Then::Receipt(ticket)) => {
+                self.done(ticket, frame.header("receipt").as_deref());
+            }
+            Ok(Then::Later) => {}
+            Err(refusal) => self.fail(&refusal, frame.header("receipt").as_deref()),
+        }
+    }
+
+    fn done(&mut self, ticket: Ticket, receipt: Option<&str>) {
+        let cn = &mut self.cn;
+        cn.latest = cn.latest.max(ticket);
+        let (Some(receipt), Phase::Running) = (receipt, cn.phase) else {
+            return;
+        };
+        let escapes = cn.escapes();
+        if ticket > cn.durable {
+            cn.durable = cn.front.broker().durable().max(cn.durable);
+        }
+        cn.output.receipt(receipt, ticket, cn.durable, escapes);
+        if cn.output.held() >= cn.limits().unconfirmed_per_channel_max as usize {
+            cn.pause.set(Pause::RECEIPTS);
+        }
+    }
+
+    fn work(&mut self, frame: &Frame<'_>) -> Result<Then, Refusal> {
+        let command = frame.command();
+        match self.cn.phase {
+            Phase::Waiting => {
+                if !matches!(command, "CONNECT" | "STOMP") {
+                    return Err(Refusal::new(
+                        "Illegal command",
+                        "You must log in using CONNECT first",
+                    ));
+                }
+                self.cn.connect(frame)?;
+                return Ok(Then::Later);
+            }
+            Phase::Running => {}
+            _ => return Ok(Then::Later),
+        }
+        match command {
+            "SEND" => return send::send(self, frame),
+            "SUBSCRIBE" => return subscribe::subscribe(self, frame),
+            "UNSUBSCRIBE" => return subscribe::unsubscribe(self, frame),
+            "ACK" => return settle::settle(self, frame, false),
+            "NACK" => return settle::settle(self, frame, true),
+            "BEGIN" => transactions::begin(self, frame)?,
+            "COMMIT" => return self.commit(frame),
+            "ABORT" => transactions::abort(self, frame)?,
+            "DISCONNECT" => {
+                self.disconnect(frame.header("receipt").as_deref());
+                return Ok(Then::Later);
+            }
+            "CONNECT" | "STOMP" => {
+                return Err(Refusal::new("Bad command", "Already connected\n"));
+            }
+            other => {
+                return Err(Refusal::new(
+                    "Bad command",
+                    format!("Could not interpret command \"{}\"\n", shown(other)),
+                ));
+            }
+        }
+        Ok(Then::Receipt(Ticket::NONE))
+    }
+
+    fn commit(&mut self, frame: &Frame<'_>) -> Result<Then, Refusal> {
+        let transaction = transactions::name_of(frame)?;
+        if let Some(ticket) = transactions::try_commit(self, &transaction)? {
+            return Ok(Then::Receipt(ticket));
+        }
+        self.cn.stuck = Some(Stuck::Commit {
+            transaction,
+            receipt: frame.header("receipt").map(|text| (*text).into()),
+        });
+        self.cn.pause.set(Pause::ROOM);
+        Ok(Then::Later)
+    }
+
+    /// Tries again what there was no room for.
+    fn retry(&mut self, stuck: Stuck) {
+        let outcome = match &stuck {
+            Stuck::Send(send) => send.retry(&self.cn),
+            Stuck::Commit { transaction, .. } => transactions::try_commit(self, transaction),
+        };
+        let receipt = match &stuck {
+            Stuck::Send(send) => send.receipt.as_deref(),
+            Stuck::Commit { receipt, .. } => receipt.as_deref(),
+        };
+        match outcome {
+            Ok(Some(ticket)) => self.done(ticket, receipt),
+            Ok(None) => self.cn.stuck = Some(stuck),
+            Err(refusal) => self.fail(&refusal, receipt),
+        }
+    }
+
+    /// DISCONNECT: everything goes back at once; the receipt comes when all that was sent is durable.
+    fn disconnect(&mut self, receipt: Option<&str>) {
+        let latest = self.cn.latest;
+        let session_over = receipt.is_none();
+        if receipt.is_some() {
+            self.done(latest, receipt);
+        }
+        self.give_back(End::Clean);
+        if session_over || self.cn.output.held() == 0 {
+            self.cn.output.drop_held();
+            self.cn.phase = Phase::Closed;
+        } else {
+            self.cn.phase = Phase::Leaving;
+        }
+    }
+
+    /// An ERROR frame, and the end.
+    pub(super) fn fail(&mut self, refusal: &Refusal, receipt: Option<&str>) {
+        if self.cn.phase == Phase::Closed {
+            return;
+        }
+        self.give_back(End::Lost);
+        let escapes = self.cn.escapes();
+        self.cn.output.drop_held();
+        self.cn.output.error(refusal, receipt, escapes);
+        self.cn.phase = Phase::Closed;
+    }
+
+    /// Everything that the connection has is given back. Idempotent.
+    fn give_back(&mut self, end: End) {
+        self.transactions.clear();
+        self.writer.clear(&mut self.subscriptions);
+        for one in self.subscriptions.drain() {
+            match end {
+                End::Clean => one.consumer.cancel(),
+                End::Lost => one.consumer.cancel_lost(),
+            }
+        }
+        self.sender.clear();
+        let cn = &mut self.cn;
+        cn.stuck = None;
+        cn.credentials = None;
+        cn.pause = Pause::default();
+        cn.ready.clear();
+        cn.leave_host();
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let new = self.cn.traffic.messages_in - self.counted_in;
+        if new != 0 {
+            self.cn.front.counters().published.add(new);
+            self.counted_in = self.cn.traffic.messages_in;
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.cn.pause.any() || matches!(self.cn.phase, Phase::Leaving | Phase::Closed)
+    }
+
+    fn broker(&self) -> &Arc<Broker> {
+        self.cn.front.broker()
+    }
+
+    /// Lets go what is durable by now. If the journal failed, nothing ever will be.
+    fn look_at_disk(&mut self) {
+        if self.cn.output.held() == 0 {
+            return;
+        }
+        let durable = self.broker().durable();
+        if durable != self.cn.durable {
+            self.cn.durable = durable;
+            let escapes = self.cn.escapes();
+            let released = self.cn.output.release(durable, escapes);
+            self.cn.front.counters().confirmed.add(released as u64);
+        } else if let Some(error) = self.broker().failed() {
+            let failure = Failure::new(FailureKind::InternalError, error.to_string());
+            return self.fail(&failure.into(), None);
+        }
+        if self.cn.phase == Phase::Leaving && self.cn.output.held() == 0 {
+            self.cn.phase = Phase::Closed;
+        }
+        let most = self.cn.limits().unconfirmed_per_channel_max as usize;
+        if self.cn.output.held() < most {
+            self.cn.pause.clear(Pause::RECEIPTS);
+        }
+    }
+
+    fn look_at_notices(&mut self) {
+        if !self.cn.wakeups.any() {
+            return;
+        }
+        self.cn.wakeups.look();
+        while let Some(slot) = self.cn.wakeups.pop() {
+            self.list(slot as u32);
+        }
+    }
+
+    fn deliver(&mut self, out: &mut Vec<u8>, end: usize) {
+        if self.cn.phase != Phase::Running {
+            return;
+        }
+        let outcome = self
+            .writer
+            .write(&mut self.subscriptions, &mut self.cn, out, end);
+        if let Err(refusal) = outcome {
+            self.fail(&refusal, None);
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new(
+        front: Arc<FrontEnd>,
+        settings: Arc<Settings>,
+        peer: Peer,
+        notify: Arc<dyn Notify>,
+        token: u64,
+    ) -> State {
+        let parser = Parser::new(handshake_limits(front.limits()));
+        State {
+            core: Core {
+                cn: Connection::new(front, settings, peer, notify, token),
+                subscriptions: Subscriptions::default(),
+                transactions: Transactions::default(),
+                sender: Sender::default(),
+                writer: Writer::default(),
+                counted_in: 0,
+            },
+            parser,
+            input: Input::default(),
+            times: Times::default(),
+        }
+    }
+
+    // ---- bytes in ----
+
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        let cn = &mut self.core.cn;
+        if matches!(cn.phase, Phase::Leaving | Phase::Closed) {
+            return;
+        }
+        cn.heard = true;
+        cn.traffic.bytes_in += bytes.len() as u64;
+        cn.front.counters().bytes_received.add(bytes.len() as u64);
+        let mut rest = bytes;
+        // What is kept while nothing pauses is the beginning of a frame: only what it lacks is copied to it.
+        while !self.input.is_empty() && !self.core.is_paused() && !rest.is_empty() {
+            let (lacking, behind) = rest.split_at(self.lacking(rest));
+            self.input.push(lacking);
+            rest = behind;
+            self.work_off();
+        }
+        if self.input.is_empty() && !self.core.is_paused() {
+            let used = self.process(rest);
+            rest = &rest[used..];
+        }
+        if matches!(self.core.cn.phase, Phase::Leaving | Phase::Closed) {
+            self.input.clear();
+        } else if !rest.is_empty() {
+            self.keep(rest);
+        }
+        self.core.count();
+    }
+
+    /// How much of `rest` belongs to the frame whose beginning is kept, at most: up to where its length says, or its NUL.
+    fn lacking(&self, rest: &[u8]) -> usize {
+        match self.parser.missing(self.input.len()) {
+            1 => memchr::memchr(0, rest).map_or(rest.len(), |at| at + 1),
+            known => known.min(rest.len()),
+        }
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        let bytes = self.input.len() + rest.len();
+        // A frame under way is bounded by the parser: this is about frames behind a pause.
+        let most = match self.core.cn.phase {
+            Phase::Running => self.core.cn.limits().input_bytes_max,
+            _ => HANDSHAKE_BYTES_MAX as u64,
+        };
+        if self.core.is_paused() && bytes as u64 > most {
+            self.input.clear();
+            let failure = Failure::new(
+                FailureKind::ResourceError,
+                format!(
+                    "{bytes} bytes were sent while the connection was paused; the limit is {most}"
+                ),
+            );
+            return self.core.fail(&failure.into(), None);
+        }
+        self.input.push(rest);
+    }
+
+    /// Works off what was kept, as far as it goes.
+    fn work_off(&mut self) {
+        if self.input.is_empty() || self.core.is_paused() {
+            return;
+        }
+        let (bytes, start) = self.input.take();
+        let used = self.process(&bytes[start..]);
+        if matches!(self.core.cn.phase, Phase::Leaving | Phase::Closed) {
+            return;
+        }
+        self.input.put_back(bytes, start + used);
+    }
+
+    /// Works off whole frames; returns the bytes that they took.
+    fn process(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        let output_max = self.core.cn.limits().output_bytes_max;
+        while !self.core.is_paused() {
+            match self.parser.next(&bytes[used..]) {
+                Ok(Next::More) => break,
+                Ok(Next::LineEnds(count)) => used += count,
+                Ok(Next::Frame(frame, frame_bytes)) => {
+                    self.core.frame(&frame);
+                    used += frame_bytes;
+                    if self.core.cn.output.bytes() as u64 > output_max {
+                        self.core.cn.pause.set(Pause::OUTPUT);
+                    }
+                }
+                Err(error) => {
+                    self.core.fail(&malformed(error), None);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    // ---- the server's answers ----
+
+    pub(super) fn authenticated(&mut self, user: &str) {
+        if self.core.cn.phase != Phase::Authenticating {
+            return;
+        }
+        self.core.cn.pause.clear(Pause::CREDENTIALS);
+        match self.core.cn.authenticated(user) {
+            Ok(()) => {
+                let cn = &mut self.core.cn;
+                cn.credentials = None;
+                self.parser.agree(cn.version, frame_limits(cn.limits()));
+                self.work_off();
+            }
+            Err(refusal) => self.core.fail(&refusal, None),
+        }
+    }
+
+    pub(super) fn refused(&mut self) {
+        if self.core.cn.phase != Phase::Authenticating {
+            return;
+        }
+        self.core.cn.front.counters().logins_refused.add(1);
+        let refusal = self.core.cn.refusal_of_login();
+        self.core.fail(&refusal, None);
+    }
+
+    /// Tries again what there was no room for, and goes on.
+    pub(super) fn resume(&mut self) {
+        if let Some(stuck) = self.core.cn.stuck.take() {
+            self.core.retry(stuck);
+        }
+        if self.core.cn.stuck.is_none() {
+            self.core.cn.pause.clear(Pause::ROOM);
+        }
+        self.work_off();
+        self.core.count();
+    }
+
+    pub(super) fn shut_down(&mut self, text: &str) {
+        let failure = Failure::new(FailureKind::ConnectionForced, text);
+        self.core.fail(&failure.into(), None);
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.core.give_back(End::Lost);
+        self.core.cn.output.drop_held();
+        self.input.clear();
+        self.core.cn.phase = Phase::Closed;
+    }
+
+    // ---- bytes out ----
+
+    pub(super) fn write_into(&mut self, out: &mut Vec<u8>, budget: usize) {
+        let start = out.len();
+        let end = start.saturating_add(budget);
+        let core = &mut self.core;
+        core.look_at_disk();
+        core.look_at_notices();
+        core.cn.output.move_into(out);
+        core.deliver(out, end);
+        // A subscription that the server ended is an error.
+        core.cn.output.move_into(out);
+        if core.cn.pause.has(Pause::OUTPUT)
+            && (core.cn.output.bytes() as u64) <= core.cn.limits().output_bytes_max
+        {
+            core.cn.pause.clear(Pause::OUTPUT);
+        }
+        self.work_off();
+        self.core.count();
+        let written = out.len() - start;
+        if written != 0 {
+            let cn = &mut self.core.cn;
+            cn.spoke = true;
+            cn.traffic.bytes_out += written as u64;
+            cn.front.counters().bytes_sent.add(written as u64);
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let core = &self.core;
+        let cn = &core.cn;
+        let mut status = Status::IDLE;
+        if cn.output.has_ready() {
+            status |= Status::OUTPUT;
+        }
+        if cn.phase == Phase::Closed {
+            return status | Status::CLOSE;
+        }
+        if cn.phase == Phase::Running
+            && (!cn.ready.is_empty() || core.writer.has_pending() || cn.wakeups.any())
+        {
+            status |= Status::OUTPUT;
+        }
+        if cn.output.held() != 0 {
+            status |= Status::WAITS_FOR_DISK;
+            if core.broker().durable() != cn.durable {
+                status |= Status::OUTPUT;
+            }
+        }
+        if cn.pause.any() {
+            status |= Status::PAUSE_READING;
+        }
+        if cn.stuck.is_some() {
+            status |= Status::WAITS_FOR_ROOM;
+        }
+        if cn.credentials.is_some() {
+            status |= Status::AUTHENTICATE;
+        }
+        status
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.core.cn.stuck.is_some()
+    }
+
+    pub(super) fn info(&self) -> SessionInfo {
+        let cn = &self.core.cn;
+        let running = cn.phase == Phase::Running;
+        let mut info = SessionInfo {
+            peer: cn.peer.clone(),
+            state: if self.is_blocked() {
+                "blocked"
+            } else {
+                cn.phase.as_str()
+            },
+            user: cn.user.clone(),
+            virtual_host: cn
+                .open
+                .as_ref()
+                .map(|open| open.host.name().to_string())
+                .unwrap_or_default(),
+            client_properties: [("protocol", format!("STOMP {}", cn.version.as_str()))]
+                .into_iter()
+                .filter(|_| cn.open.is_some())
+                .collect(),
+            heartbeat_seconds: u16::try_from(cn.beats.1 / 1000).unwrap_or(u16::MAX),
+            channels: usize::from(running),
+            unconfirmed: cn.output.held(),
+            bytes_in: cn.traffic.bytes_in,
+            bytes_out: cn.traffic.bytes_out,
+            messages_in: cn.traffic.messages_in,
+            messages_out: cn.traffic.messages_out,
+            ..SessionInfo::default()
+        };
+        for one in self.core.subscriptions.iter() {
+            info.consumers += usize::from(!one.leaving);
+            info.unacked += one.consumer.unacked();
+        }
+        info
+    }
+}
+
+fn malformed(error: FrameError) -> Refusal {
+    Refusal::new("Malformed frame", format!("{error}\n"))
+}

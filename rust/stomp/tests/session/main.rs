@@ -1,0 +1,6 @@
+//! Sessions, driven by bytes.
+
+mod client;
+mod connecting;
+mod messages;
+mod subscriptions;
