@@ -274,6 +274,7 @@ def main() -> None:
         sys.exit(subprocess.run(isolated, check=False).returncode)
 
     tls = certificates()
+    brokers.stop_with_sigterm()
     scores: dict[str, Score] = {}
     print(f"| {arguments.broker} | passed | failed | skipped | seconds |\n|---|---|---|---|---|")
     for name in arguments.suites:

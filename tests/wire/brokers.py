@@ -238,8 +238,14 @@ def _wait(broker: Broker) -> Broker:
     raise RuntimeError(f"{broker.kind} did not start:\n{log}")
 
 
+def stop_with_sigterm() -> None:
+    """Leave every `with` when this process is told to end, or its brokers would stay behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def main() -> None:
     """Serve until standard input ends: `python -m wire.brokers rabbitmq 5700`."""
+    stop_with_sigterm()
     with start(sys.argv[1], port=int(sys.argv[2])) as broker:
         print(f"ready {broker.host}:{broker.port}", flush=True)
         sys.stdin.read()
