@@ -191,8 +191,10 @@ pub(super) struct Connection {
     pub(super) traffic: Traffic,
     /// Something came since the last tick.
     pub(super) heard: bool,
-    /// Something was sent since the last tick.
+    /// Something was sent since the last tick, heartbeats aside.
     pub(super) spoke: bool,
+    /// Bytes of heartbeats in the output.
+    pub(super) heartbeat_bytes: usize,
 }
 
 impl Connection {
@@ -228,6 +230,7 @@ impl Connection {
             traffic: Traffic::default(),
             heard: false,
             spoke: false,
+            heartbeat_bytes: 0,
         }
     }
 
@@ -372,14 +375,15 @@ impl Connection {
         }
     }
 
-    /// The server does not. An error is one that the open connection ends with.
-    pub(super) fn refused(&mut self) -> Result<(), Failure> {
+    /// The server does not. A connection that is open already goes on: its user was authenticated, and a new secret is for
+    /// those whose old one expires. RabbitMQ accepts any from users of its own, and clients rely on it.
+    pub(super) fn refused(&mut self) {
         self.pause.clear(Pause::CREDENTIALS);
         if self.credentials.take().is_none() {
-            return Ok(());
+            return;
         }
         if self.phase == Phase::Running {
-            return Err(not_allowed("New secret was refused by one of the backends"));
+            return self.output.send(0, &Method::ConnectionUpdateSecretOk {});
         }
         if self.client.hears_of_refusal {
             let text = format!(
@@ -397,7 +401,6 @@ impl Connection {
             );
         }
         self.phase = Phase::Closed;
-        Ok(())
     }
 
     fn tune_ok(&mut self, channel_max: u16, frame_max: u32, heartbeat: u16) -> Result<(), Failure> {

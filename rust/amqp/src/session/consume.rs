@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::deliver::{delivery_guess, properties_of};
 use super::failing::{not_allowed, not_implemented, precondition_failed};
 use super::reply::Reply;
-use super::topology::{find_queue, named};
+use super::topology::{check_depth, find_queue, named};
 use super::wakeups;
 use crate::codec::Method;
 
@@ -41,6 +41,7 @@ pub(super) fn consume(
         .access
         .check(Action::Read, Resource::Queue(&name))?;
     check_tag(ch, cn, tag)?;
+    check_depth(cn, table)?;
     let asked = arguments::consume_arguments(host.name(), &name, table)?;
     let queue = find_queue(cn, &host, &name)?;
     let slot = ch.next_slot();

@@ -4,7 +4,7 @@
 //! collected in a draft that the channel keeps: what a draft holds grows with the bytes that came, not with the bytes
 //! that were announced.
 
-use wherry_session::Failure;
+use wherry_session::{Failure, Limits};
 
 use super::failing::{frame_error, precondition_failed, unexpected_frame};
 use crate::codec::{ContentError, ContentHeader, Frame, FrameKind, decode_content_header};
@@ -49,7 +49,7 @@ impl Draft {
 
 /// The content header that must follow a publish. The method at fault is the publish.
 #[inline]
-pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHeader<'a>, Failure> {
+pub(super) fn header<'a>(frame: &Frame<'a>, limits: &Limits) -> Result<ContentHeader<'a>, Failure> {
     let other = || {
         unexpected_frame(format!(
             "expected content header for class {BASIC}, got non content header frame instead"
@@ -67,7 +67,7 @@ pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHea
                 body_size,
                 properties: &frame.payload[12..],
             },
-            bytes_max,
+            limits,
         );
     }
     let header = decode_content_header(frame.payload).map_err(|error| match error {
@@ -80,11 +80,19 @@ pub(super) fn header<'a>(frame: &Frame<'a>, bytes_max: u64) -> Result<ContentHea
             header.class_id
         )));
     }
-    fitting(header, bytes_max)
+    if header.properties.len() > limits.header_bytes_max as usize {
+        return Err(precondition_failed(format!(
+            "properties of {} bytes are over the limit of {}",
+            header.properties.len(),
+            limits.header_bytes_max
+        )));
+    }
+    fitting(header, limits)
 }
 
 #[inline]
-fn fitting(header: ContentHeader<'_>, bytes_max: u64) -> Result<ContentHeader<'_>, Failure> {
+fn fitting<'a>(header: ContentHeader<'a>, limits: &Limits) -> Result<ContentHeader<'a>, Failure> {
+    let bytes_max = limits.message_bytes_max;
     if header.body_size > bytes_max {
         return Err(precondition_failed(format!(
             "message size {} is larger than configured max size {bytes_max}",

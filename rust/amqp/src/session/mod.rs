@@ -6,10 +6,10 @@
 //!
 //! ```text
 //! status        bytes in: input -> state (frames) -> dispatch (methods)      bytes out: output (answers, held for the disk)
-//! wakeups                         connection  handshake, limits, close                  state    (confirms)
+//! wakeups                         connection  handshake, limits, close                  writing  (confirms)
 //! info                            topology    exchanges, queues                         deliver  (consumers in turn)
 //! time                            content, publish, run, stuck, reply, tx, consume, settle
-//! failing                         channel     what a channel holds
+//! failing, ending                 channel     what a channel holds
 //! ```
 //!
 //! Rules and texts are RabbitMQ's; 3.10 was asked for them. On purpose otherwise:
@@ -31,6 +31,7 @@ mod consume;
 mod content;
 mod deliver;
 mod dispatch;
+mod ending;
 mod failing;
 mod info;
 mod input;
@@ -46,6 +47,7 @@ mod time;
 mod topology;
 mod tx;
 mod wakeups;
+mod writing;
 
 pub use info::SessionInfo;
 pub use status::{Credentials, Peer, Secret, Status};
@@ -115,7 +117,7 @@ impl Session {
         self.with(|state| state.authenticated(user))
     }
 
-    /// The credentials are wrong.
+    /// The credentials are wrong. A connection that is open already, whose client renews its secret, goes on.
     pub fn refused(&self) -> Status {
         self.with(State::refused)
     }

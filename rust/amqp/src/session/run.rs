@@ -9,7 +9,7 @@ use wherry_session::{Action, Failure, Replies};
 
 use super::channel::Channel;
 use super::connection::Connection;
-use super::publish::{confirm, content_of, is_plain, make, plain_message};
+use super::publish::{confirm, content_of, is_plain, is_same, make, plain_message};
 use crate::codec::{FrameKind, parse_frame};
 
 /// Messages in one run. The engine's price for a run is spread over this many; whoever waits for the first of them waits
@@ -131,10 +131,10 @@ fn next<'a>(
     let (name, rest) = rest.split_at_checked(usize::from(*length))?;
     let (length, rest) = rest.split_first()?;
     let (key, rest) = rest.split_at_checked(usize::from(*length))?;
-    if rest != [0] || name != exchange.as_bytes() {
+    if rest != [0] || !is_same(name, exchange.as_bytes()) {
         return None;
     }
-    let routing_key = if key == last_key.as_bytes() {
+    let routing_key = if is_same(key, last_key.as_bytes()) {
         last_key
     } else {
         std::str::from_utf8(key).ok()?

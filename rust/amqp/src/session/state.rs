@@ -6,31 +6,29 @@
 use std::sync::Arc;
 
 use wherry_engine::Broker;
-use wherry_session::{Failure, Verdict};
+use wherry_session::Failure;
 
 use super::channel::{Channel, End};
 use super::connection::{Connection, Pause, Phase};
 use super::content::Expect;
-use super::deliver::{self, Writer};
+use super::deliver::Writer;
 use super::failing::{
-    channel_error, command_invalid, frame_error, not_allowed, not_implemented, reply_code,
-    reply_text, resource_error, unexpected_frame,
+    channel_error, command_invalid, frame_error, not_allowed, not_implemented, resource_error,
+    unexpected_frame,
 };
 use super::input::Input;
-use super::output::short;
-use super::status::Status;
 use super::stuck::Stuck;
 use super::time::Times;
 use super::{dispatch, publish, tx};
 use crate::codec::{
-    Frame, FrameKind, Method, MethodError, PROTOCOL_HEADER, ProtocolHeader, ReplyCode, method_ids,
+    Frame, FrameKind, Method, MethodError, PROTOCOL_HEADER, ProtocolHeader, method_ids,
     parse_frame, parse_protocol_header,
 };
 
 /// Channels by number.
 #[derive(Default)]
 pub(super) struct Channels {
-    slots: Vec<Option<Box<Channel>>>,
+    pub(super) slots: Vec<Option<Box<Channel>>>,
     pub(super) open: usize,
 }
 
@@ -53,7 +51,7 @@ impl Channels {
         self.open += 1;
     }
 
-    fn remove(&mut self, number: u16) -> Option<Box<Channel>> {
+    pub(super) fn remove(&mut self, number: u16) -> Option<Box<Channel>> {
         let channel = self.slots.get_mut(usize::from(number))?.take()?;
         self.open -= 1;
         Some(channel)
@@ -74,8 +72,8 @@ impl Channels {
 pub(super) struct State {
     pub(super) cn: Connection,
     pub(super) channels: Channels,
-    input: Input,
-    writer: Writer,
+    pub(super) input: Input,
+    pub(super) writer: Writer,
     pub(super) times: Times,
     /// Messages that the front end's counters know of.
     counted_in: u64,
@@ -103,11 +101,9 @@ impl State {
         }
     }
 
-    fn broker(&self) -> &Arc<Broker> {
+    pub(super) fn broker(&self) -> &Arc<Broker> {
         self.cn.front.broker()
     }
-
-    // ---- bytes in ----
 
     pub(super) fn receive(&mut self, bytes: &[u8]) {
         if self.cn.phase == Phase::Closed {
@@ -157,7 +153,7 @@ impl State {
         self.input.push(rest);
     }
 
-    fn count(&mut self) {
+    pub(super) fn count(&mut self) {
         let new = self.cn.traffic.messages_in - self.counted_in;
         if new != 0 {
             self.cn.front.counters().published.add(new);
@@ -165,12 +161,12 @@ impl State {
         }
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         self.cn.pause.any() || self.cn.phase == Phase::Closed
     }
 
     /// Works off what was kept, as far as it goes.
-    fn work_off(&mut self) {
+    pub(super) fn work_off(&mut self) {
         if self.input.is_empty() || self.is_paused() {
             return;
         }
@@ -310,8 +306,6 @@ impl State {
         }
     }
 
-    // ---- channels ----
-
     /// A frame on a channel that is not open: only `channel.open` may be.
     fn open_channel(&mut self, frame: &Frame<'_>) {
         if frame.kind != FrameKind::Method {
@@ -393,107 +387,6 @@ impl State {
         }
     }
 
-    fn end_channel(&mut self, number: u16, end: End) {
-        if let Some(ch) = self.channels.get_mut(number) {
-            let was_open = !ch.closing;
-            self.writer.withdraw(ch, None);
-            ch.end(end);
-            if was_open {
-                self.cn.front.counters().channels_closed.add(1);
-            }
-        }
-    }
-
-    /// A refusal on a channel: the channel is closed, or the connection, as its kind says.
-    fn fail_channel(&mut self, number: u16, failure: Failure, ids: (u16, u16)) {
-        if failure.kind.ends_connection() {
-            return self.fail(failure, ids);
-        }
-        self.end_channel(number, End::Lost);
-        if let Some(ch) = self.channels.get_mut(number) {
-            ch.closing = true;
-            ch.expect = Expect::Method;
-        }
-        self.cn.output.send(
-            number,
-            &Method::ChannelClose {
-                reply_code: reply_code(failure.kind).code(),
-                reply_text: &reply_text(&failure),
-                class_id: ids.0,
-                method_id: ids.1,
-            },
-        );
-    }
-
-    // ---- the connection's end ----
-
-    /// Closes the connection for an error.
-    fn fail(&mut self, failure: Failure, ids: (u16, u16)) {
-        self.close(reply_code(failure.kind), &reply_text(&failure), ids);
-    }
-
-    fn close(&mut self, code: ReplyCode, text: &str, (class_id, method_id): (u16, u16)) {
-        if self.cn.phase.is_over() {
-            return;
-        }
-        let known = matches!(self.cn.phase, Phase::Opening | Phase::Running);
-        let spoken_to = self.cn.phase != Phase::Header;
-        self.end(End::Lost);
-        if spoken_to {
-            self.cn.output.send(
-                0,
-                &Method::ConnectionClose {
-                    reply_code: code.code(),
-                    reply_text: &short(text),
-                    class_id,
-                    method_id,
-                },
-            );
-        }
-        // Who was not let in gets the reason and no time.
-        self.cn.phase = if known { Phase::Closing } else { Phase::Closed };
-    }
-
-    pub(super) fn shut_down(&mut self, code: ReplyCode, text: &str) {
-        self.close(code, &format!("{} - {text}", code.name()), (0, 0));
-    }
-
-    /// Everything that the connection has is given back. Idempotent.
-    pub(super) fn end(&mut self, end: End) {
-        for number in 0..self.channels.slots.len() {
-            self.end_channel(number as u16, end);
-        }
-        self.channels = Channels::default();
-        self.cn.output.drop_held();
-        self.cn.stuck = None;
-        self.cn.credentials = None;
-        self.cn.pause = Pause::default();
-        self.cn.ready.clear();
-        self.cn.confirming.clear();
-        self.input.clear();
-        if let Some(open) = self.cn.open.take() {
-            for name in std::mem::take(&mut self.cn.exclusive) {
-                let mine = open
-                    .host
-                    .queue(&name)
-                    .is_ok_and(|queue| queue.options().exclusive == Some(self.cn.owner));
-                if mine {
-                    // Not in the journal, which therefore cannot refuse.
-                    let _ = open.host.delete_queue(&name, false, false);
-                }
-            }
-            self.cn.front.counters().connections_closed.add(1);
-        }
-        self.count();
-    }
-
-    pub(super) fn lost(&mut self) {
-        self.end(End::Lost);
-        self.cn.phase = Phase::Closed;
-    }
-
-    // ---- the server's answers ----
-
     pub(super) fn authenticated(&mut self, user: &str) {
         self.cn.authenticated(user);
         self.work_off();
@@ -501,10 +394,8 @@ impl State {
 
     pub(super) fn refused(&mut self) {
         self.cn.front.counters().logins_refused.add(1);
-        match self.cn.refused() {
-            Ok(()) => self.work_off(),
-            Err(failure) => self.fail(failure, (10, 70)),
-        }
+        self.cn.refused();
+        self.work_off();
     }
 
     /// Tries again what there was no room for, and goes on.
@@ -525,7 +416,7 @@ impl State {
         self.count();
     }
 
-    fn retry(&mut self, stuck: Stuck) {
+    pub(super) fn retry(&mut self, stuck: Stuck) {
         let number = match &stuck {
             Stuck::Publish(publish) => publish.channel,
             Stuck::Commit(channel) => *channel,
@@ -542,217 +433,6 @@ impl State {
             Ok(false) => self.cn.stuck = Some(stuck),
             Err(failure) => self.fail_channel(number, failure, ids),
         }
-    }
-
-    /// Tells the client why nothing is read from it, once.
-    fn tell_blocked(&mut self) {
-        let alarms = self.cn.front.alarms();
-        if self.cn.stuck.is_none() || self.cn.told_blocked || !alarms.any() {
-            return;
-        }
-        self.cn.told_blocked = true;
-        if self.cn.client.hears_of_blocked {
-            let reason = match (alarms.memory, alarms.disk) {
-                (true, true) => "low on memory & disk",
-                (true, false) => "low on memory",
-                _ => "low on disk",
-            };
-            self.cn
-                .output
-                .send(0, &Method::ConnectionBlocked { reason });
-        }
-    }
-
-    // ---- bytes out ----
-
-    pub(super) fn write_into(&mut self, out: &mut Vec<u8>, budget: usize) {
-        let start = out.len();
-        let end = start.saturating_add(budget);
-        self.look_at_disk();
-        self.look_at_notices();
-        self.tell_blocked();
-        self.cn.output.move_into(out);
-        self.write_confirms(out);
-        self.look_at_failure(out);
-        if self.cn.phase == Phase::Running {
-            self.writer
-                .write(&mut self.channels, &mut self.cn, out, end);
-            // Visits may have answered, too: a queue that was deleted.
-            self.cn.output.move_into(out);
-        }
-        if self.cn.pause.has(Pause::OUTPUT)
-            && (self.cn.output.bytes() as u64) <= self.cn.limits().output_bytes_max
-        {
-            self.cn.pause.clear(Pause::OUTPUT);
-        }
-        if self.cn.pause.has(Pause::UNCONFIRMED) && self.has_room_for_confirms() {
-            self.cn.pause.clear(Pause::UNCONFIRMED);
-        }
-        self.work_off();
-        self.count();
-        let written = out.len() - start;
-        if written != 0 {
-            self.cn.spoke = true;
-            self.cn.traffic.bytes_out += written as u64;
-            self.cn.front.counters().bytes_sent.add(written as u64);
-        }
-    }
-
-    fn has_room_for_confirms(&self) -> bool {
-        let most = self.cn.limits().unconfirmed_per_channel_max as usize;
-        self.channels
-            .iter()
-            .all(|ch| ch.confirms.unconfirmed() < most)
-    }
-
-    fn waits_for_disk(&self) -> bool {
-        self.cn.output.has_held()
-            || self
-                .channels_confirming()
-                .any(|ch| ch.confirms.waits_for_disk())
-    }
-
-    fn channels_confirming(&self) -> impl Iterator<Item = &Channel> {
-        self.cn
-            .confirming
-            .iter()
-            .filter_map(|&number| self.channels.get(number))
-    }
-
-    /// Lets go what is durable by now. If the journal failed, nothing ever will be.
-    fn look_at_disk(&mut self) {
-        if !self.cn.output.has_held() && self.cn.confirming.is_empty() {
-            return;
-        }
-        let durable = self.broker().durable();
-        if durable != self.cn.durable {
-            self.cn.durable = durable;
-            self.cn.confirms_due = true;
-            let mut freed: smallvec::SmallVec<[u16; 4]> = smallvec::SmallVec::new();
-            self.cn
-                .output
-                .release(durable, |channel| freed.push(channel));
-            for number in freed {
-                if let Some(ch) = self.channels.get_mut(number) {
-                    ch.unpark(&mut self.cn);
-                }
-            }
-        }
-    }
-
-    /// A journal that failed makes nothing durable any more. What it had made durable is confirmed all the same; the rest
-    /// is refused: confirms become nacks, held answers the connection's end.
-    fn look_at_failure(&mut self, out: &mut Vec<u8>) {
-        let waits = self.waits_for_disk();
-        let Some(error) = waits.then(|| self.broker().failed()).flatten() else {
-            return;
-        };
-        self.look_at_disk(); // for the last time: what it says now stays
-        self.write_confirms(out);
-        if self.cn.output.has_held() {
-            self.fail(Failure::from(error), (0, 0));
-        }
-        for &number in &self.cn.confirming {
-            if let Some(ch) = self.channels.get_mut(number) {
-                ch.confirms.fail_waiting();
-                self.cn.confirms_due = true;
-            }
-        }
-        self.write_confirms(out);
-        self.cn.output.move_into(out);
-    }
-
-    fn look_at_notices(&mut self) {
-        if !self.cn.wakeups.any() {
-            return;
-        }
-        self.cn.wakeups.look();
-        while let Some((number, slot)) = self.cn.wakeups.pop() {
-            if let Some(ch) = self.channels.get_mut(number) {
-                deliver::notified(ch, &mut self.cn, slot);
-            }
-        }
-    }
-
-    fn write_confirms(&mut self, out: &mut Vec<u8>) {
-        if !self.cn.confirms_due {
-            return;
-        }
-        self.cn.confirms_due = false;
-        let (durable, front) = (self.cn.durable, self.cn.front.clone());
-        let (mut acked, mut nacked) = (0, 0);
-        let (channels, output) = (&mut self.channels, &self.cn.output);
-        self.cn.confirming.retain(|&number| {
-            let Some(ch) = channels.get_mut(number) else {
-                return false;
-            };
-            if output.is_holding(number) {
-                return true; // an answer that was asked for earlier goes first
-            }
-            ch.confirms.settle(durable, &mut |confirm| {
-                let refused =
-                    confirm.verdict == Verdict::Nack || front.faults().take_refused_confirm();
-                let (delivery_tag, multiple) = (confirm.tag, confirm.multiple);
-                let method = if refused {
-                    nacked += 1;
-                    Method::BasicNack {
-                        delivery_tag,
-                        multiple,
-                        requeue: false,
-                    }
-                } else {
-                    acked += 1;
-                    Method::BasicAck {
-                        delivery_tag,
-                        multiple,
-                    }
-                };
-                let written = method.write(number, out);
-                debug_assert!(written.is_ok(), "numbers only");
-            });
-            ch.listed_confirming = ch.confirms.unconfirmed() != 0;
-            ch.listed_confirming
-        });
-        front.counters().confirmed.add(acked);
-        front.counters().refused.add(nacked);
-    }
-
-    pub(super) fn status(&self) -> Status {
-        let cn = &self.cn;
-        let mut status = Status::IDLE;
-        if cn.output.has_ready() {
-            status |= Status::OUTPUT;
-        }
-        if cn.phase == Phase::Closed {
-            return status | Status::CLOSE;
-        }
-        if cn.phase == Phase::Running
-            && (cn.confirms_due
-                || !cn.ready.is_empty()
-                || !self.writer.pending.is_empty()
-                || cn.wakeups.any())
-        {
-            status |= Status::OUTPUT;
-        }
-        if self.waits_for_disk() {
-            status |= Status::WAITS_FOR_DISK;
-            if self.broker().durable() != cn.durable {
-                status |= Status::OUTPUT;
-            }
-        }
-        if cn.pause.any() {
-            status |= Status::PAUSE_READING;
-        }
-        if cn.stuck.is_some() {
-            status |= Status::WAITS_FOR_ROOM;
-            if !cn.told_blocked && cn.client.hears_of_blocked && cn.front.alarms().any() {
-                status |= Status::OUTPUT;
-            }
-        }
-        if cn.credentials.is_some() {
-            status |= Status::AUTHENTICATE;
-        }
-        status
     }
 }
 

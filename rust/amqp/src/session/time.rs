@@ -98,7 +98,10 @@ impl State {
             return;
         }
         if now - self.times.spoke >= interval / 2.0 {
-            write_heartbeat(self.cn.output.raw());
+            let output = self.cn.output.raw();
+            let before = output.len();
+            write_heartbeat(output);
+            self.cn.heartbeat_bytes += output.len() - before;
             self.times.spoke = now;
         }
     }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use wherry_engine::table::{Table, TableView, ValueView};
+use wherry_engine::table::{BYTES_MAX, DEPTH_MAX, Table, TableView, ValueView};
 use wherry_engine::{Error, ExchangeKind, Queue, Ticket, VirtualHost};
 use wherry_session::{Action, Failure, Replies, Resource, arguments};
 
@@ -101,6 +101,7 @@ pub(super) fn declare_exchange(
         refuse_default(name)?;
         host.exchange(name)?;
     } else {
+        check_depth(cn, table)?;
         let access = &cn.open()?.access;
         let options = arguments::exchange_options(
             host.name(),
@@ -163,8 +164,9 @@ pub(super) fn bind_exchange(
     refuse_default(b.destination)?;
     refuse_default(b.source)?;
     check_binding(cn, &host, Resource::Exchange(b.destination), &b)?;
-    let table = owned(b.arguments)?;
+    let table = owned(cn, b.arguments)?;
     let ticket = if b.bind {
+        host.exchange(b.source)?; // the first that is looked for
         host.bind_exchange(b.destination, b.source, b.routing_key, table)?
     } else {
         unless_gone(host.unbind_exchange(b.destination, b.source, b.routing_key, table))?
@@ -191,7 +193,7 @@ pub(super) fn bind_queue(ch: &Channel, cn: &mut Connection, b: Binding<'_>) -> R
     let b = Binding { routing_key, ..b };
     refuse_default(b.source)?;
     check_binding(cn, &host, Resource::Queue(queue), &b)?;
-    let table = owned(b.arguments)?;
+    let table = owned(cn, b.arguments)?;
     if let Ok(queue) = host.queue(queue) {
         queue.check_owner(cn.owner)?;
     }
@@ -213,7 +215,19 @@ pub(super) fn bind_queue(ch: &Channel, cn: &mut Connection, b: Binding<'_>) -> R
     Ok(())
 }
 
-fn owned(arguments: TableView<'_>) -> Result<Table, Failure> {
+/// Tables in tables, as far as the server allows. The codec has found the levels that it can read.
+pub(super) fn check_depth(cn: &Connection, table: TableView<'_>) -> Result<(), Failure> {
+    let depth_max = cn.limits().table_depth_max as usize;
+    if depth_max >= DEPTH_MAX || table.validate(depth_max, BYTES_MAX).is_ok() {
+        return Ok(());
+    }
+    Err(precondition_failed(format!(
+        "table of more than {depth_max} levels"
+    )))
+}
+
+fn owned(cn: &Connection, arguments: TableView<'_>) -> Result<Table, Failure> {
+    check_depth(cn, arguments)?;
     arguments
         .to_table()
         .map_err(|error| precondition_failed(format!("arguments: {error}")))
@@ -322,6 +336,7 @@ pub(super) fn declare_queue(
     if !name.is_empty() {
         access.check(Action::Configure, Resource::Queue(name))?;
     }
+    check_depth(cn, table)?;
     let options = arguments::queue_options(
         host.name(),
         name,

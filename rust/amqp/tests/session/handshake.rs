@@ -424,10 +424,7 @@ fn secrets_are_renewed() {
         },
     );
     client.status = client.session.refused();
-    client.expect_close(
-        530,
-        "NOT_ALLOWED - New secret was refused by one of the backends",
-    );
+    client.expect(0, &Method::ConnectionUpdateSecretOk {});
 }
 
 #[test]
@@ -453,11 +450,24 @@ fn heartbeats_are_sent_and_missed() {
     assert_eq!(client.flush_bytes(), b"");
     client.session.tick(105.0);
     assert_eq!(client.flush_bytes(), beat, "half the interval");
+    // Neither the beat itself nor the peer's puts the next one off.
     client.raw(&beat);
-    client.session.tick(107.0);
-    client.session.tick(127.0);
+    client.session.tick(109.0);
+    assert_eq!(client.flush_bytes(), b"");
+    client.session.tick(110.0);
+    assert_eq!(client.flush_bytes(), beat);
+    // An answer does.
+    client.open(1);
+    client.session.tick(112.0);
+    client.session.tick(116.0);
+    assert_eq!(client.flush_bytes(), b"");
+    client.session.tick(117.0);
+    assert_eq!(client.flush_bytes(), beat);
+    client.raw(&beat);
+    client.session.tick(118.0);
+    client.session.tick(138.0);
     assert!(!client.session.status().contains(Status::CLOSE));
-    client.session.tick(127.5);
+    client.session.tick(138.5);
     assert!(
         client.session.status().contains(Status::CLOSE),
         "two intervals of silence"

@@ -3,7 +3,7 @@
 use wherry_amqp::codec::{FrameKind, Method, write_content};
 use wherry_amqp::session::Status;
 use wherry_engine::properties::Properties;
-use wherry_engine::table::{TableView, Value};
+use wherry_engine::table::{Table, TableView, Value};
 use wherry_session::{AccessTable, Limits};
 
 use crate::client::{Client, Server, encoded, method_bytes, publish_bytes};
@@ -441,6 +441,48 @@ fn a_message_over_the_limit_closes_the_channel_at_its_header() {
     );
     client.open(1);
     assert_eq!(server.host().queue("q").unwrap().message_count(), 1);
+}
+
+#[test]
+fn headers_are_limited() {
+    let server = Server::with_limits(Limits {
+        header_bytes_max: 100,
+        table_depth_max: 2,
+        ..Limits::default()
+    });
+    let mut client = server.channel();
+    let with = |headers| Properties {
+        headers: Some(headers),
+        ..Properties::default()
+    };
+    let long = with([("a", "x".repeat(100))].into_iter().collect());
+    let bytes = long.encode().unwrap().len();
+    client.publish_to("", "q", false, &long, b"x");
+    client.expect_channel_close(
+        406,
+        &format!("PRECONDITION_FAILED - properties of {bytes} bytes are over the limit of 100"),
+    );
+    client.open(1);
+    let level = |inner| Table::from_iter([("t", Value::Table(inner))]);
+    client.publish_to("", "q", false, &with(level(Table::new())), b"x");
+    client.expect_silence();
+    client.publish_to("", "q", false, &with(level(level(Table::new()))), b"x");
+    client.expect_channel_close(406, "PRECONDITION_FAILED - table of more than 2 levels");
+    client.open(1);
+    let arguments = level(level(Table::new())).encode().unwrap();
+    client.send(
+        1,
+        &Method::QueueDeclare {
+            queue: "q",
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: TableView::new(&arguments),
+        },
+    );
+    client.expect_channel_close(406, "PRECONDITION_FAILED - table of more than 2 levels");
 }
 
 #[test]
