@@ -279,6 +279,22 @@ impl Client {
         self.consume_on(1, queue, tag, no_ack);
     }
 
+    /// As `consume` without acknowledgements, and without taking the answer.
+    pub(crate) fn consume_later(&mut self, queue: &str, tag: &str) {
+        self.send(
+            1,
+            &Method::BasicConsume {
+                queue,
+                consumer_tag: tag,
+                no_local: false,
+                no_ack: true,
+                exclusive: false,
+                no_wait: false,
+                arguments: TableView::new(&[]),
+            },
+        );
+    }
+
     pub(crate) fn consume_on(&mut self, channel: u16, queue: &str, tag: &str, no_ack: bool) {
         self.send(
             channel,
@@ -363,6 +379,27 @@ impl Client {
         let mut bytes = Vec::new();
         self.status = self.session.write_into(&mut bytes, 4096);
         bytes
+    }
+
+    /// One helping of it, unparsed.
+    pub(crate) fn flush_some(&mut self, budget: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.status = self.session.write_into(&mut bytes, budget);
+        bytes
+    }
+
+    /// Takes what `flush_some` gave as received.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((frame, used)) = parse_frame(rest, 0).unwrap() {
+            self.frames.push_back(Got {
+                kind: frame.kind,
+                channel: frame.channel,
+                payload: frame.payload.to_vec(),
+            });
+            rest = &rest[used..];
+        }
+        assert!(rest.is_empty(), "whole frames");
     }
 
     pub(crate) fn try_next(&mut self) -> Option<Got> {

@@ -261,6 +261,28 @@ fn a_cancelled_consumer_gets_nothing_more_and_can_settle_what_it_has() {
 }
 
 #[test]
+fn a_cancelled_consumer_keeps_its_deliveries_until_the_last() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    for _ in 0..3 {
+        client.publish("q", b"x");
+    }
+    client.consume("q", "c", false);
+    client.deliveries();
+    cancel(&mut client, "c");
+    client.expect(1, &Method::BasicCancelOk { consumer_tag: "c" });
+    let queue = server.host().queue("q").unwrap();
+    for tag in [2, 1, 3] {
+        assert_eq!(queue.message_count(), 0, "nothing goes back");
+        client.ack(tag, false);
+    }
+    let statistics = queue.statistics();
+    assert_eq!((statistics.ready, statistics.unacked), (0, 0));
+    assert_eq!(statistics.acknowledged, 3);
+}
+
+#[test]
 fn what_was_taken_and_not_written_goes_back_with_the_consumer() {
     let server = Server::new();
     let mut client = server.channel();

@@ -8,6 +8,7 @@ mod confirms;
 mod consuming;
 mod failing_disks;
 mod handshake;
+mod held;
 mod publishing;
 mod random;
 mod script;
