@@ -94,6 +94,41 @@ fn in_memory(messages: usize) {
     );
 }
 
+/// Consumers that are served in turn: each takes what the dealing of one of them gives it.
+fn in_turn(messages: usize, consumers: usize) {
+    let (_broker, host) = host(None);
+    let queue = bound_queue(&host, QueueOptions::default());
+    let exchange = host.exchange("topic").expect("exchange");
+    let options = ConsumerOptions {
+        in_turn: true,
+        ..Default::default()
+    };
+    let consumers: Vec<_> = (0..consumers)
+        .map(|_| queue.consume(options.clone(), None).expect("consumer"))
+        .collect();
+    let body = [7u8; 100];
+    let batch = [NewMessage::new("order.eu.placed", &body); 100];
+    let mut out: Vec<Delivery> = Vec::with_capacity(128);
+    let name = format!("in turn: batches of 100 for {} consumers", consumers.len());
+    report(&name, messages, || {
+        for _ in 0..messages / 100 {
+            exchange.publish_batch(&batch).expect("publish");
+            let mut left = 100;
+            for consumer in consumers.iter().cycle() {
+                if left == 0 {
+                    break;
+                }
+                let taken = consumer.take(100, &mut out);
+                if let Some(last) = out.last() {
+                    consumer.settle(last.tag, true, Outcome::Ack).expect("ack");
+                }
+                left -= taken;
+                out.clear();
+            }
+        }
+    });
+}
+
 fn groups(messages: usize, keys: usize) {
     let (_broker, host) = host(None);
     let queue = bound_queue(
@@ -297,6 +332,11 @@ fn main() {
         .unwrap_or_default();
     if "memory".contains(&filter) {
         in_memory(messages);
+    }
+    if "in turn".contains(&filter) {
+        for consumers in [1, 2, 10] {
+            in_turn(messages, consumers);
+        }
     }
     if "groups".contains(&filter) {
         groups(messages, 1000);

@@ -148,6 +148,7 @@ fn ids_outlive_the_segments_that_they_came_in() {
     }
     // 2,000 ids are 128,000 bytes: twice that and some slack, though 5 MB went through.
     wait_for_size(&broker, 24 * u64::from(SEGMENT));
+    wait_for_rest(&broker);
     let check = |broker: &Arc<Broker>| {
         for n in (MESSAGES - WINDOW..MESSAGES).step_by(97) {
             assert!(is_known(broker, "q", &id(n)), "{n}");

@@ -56,7 +56,8 @@ impl<'a> Taking<'a> {
         }
     }
 
-    #[inline]
+    /// Once for each delivery of every consumer, and too large to be inlined by itself.
+    #[inline(always)]
     pub(super) fn one(&mut self, token: Token, message: Message) {
         let note = Note(token.note());
         let tag = self.first_tag + self.taken;

@@ -224,3 +224,56 @@ impl Drop for Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::memory::Meter;
+
+    fn window(dedup: &Dedup) -> Box<Window> {
+        let core = Core::new(Clock::virtual_at(1), Meter::new(None).unwrap());
+        Window::new(1, dedup, false, &Arc::new(core))
+    }
+
+    #[test]
+    fn a_window_by_time_is_full_at_its_limit_until_time_makes_room() {
+        let window = window(&Dedup {
+            window: Some(Duration::from_nanos(10)),
+            ..Default::default()
+        });
+        let mut ids = window.lock(1);
+        for n in 0..DEDUP_ENTRIES_MAX {
+            assert!(!window.is_full(&ids));
+            ids.push(
+                [n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n],
+                1 + n / (DEDUP_ENTRIES_MAX / 2),
+            );
+        }
+        assert!(window.is_full(&ids));
+        drop(ids);
+        assert!(window.is_full(&window.lock(10)), "all of them are promised");
+        assert!(!window.is_full(&window.lock(11)));
+        assert_eq!(window.lock(12).ids.len(), 0);
+    }
+
+    #[test]
+    fn a_window_by_count_makes_room_by_itself() {
+        let window = window(&Dedup {
+            size: Some(3),
+            ..Default::default()
+        });
+        let mut ids = window.lock(1);
+        for n in 0..5 {
+            ids.push([n, 0], 1);
+            window.trim(&mut ids);
+        }
+        assert!(!window.is_full(&ids));
+        let known: Vec<u64> = (0..5).filter(|n| ids.contains([*n, 0])).collect();
+        assert_eq!(known, [2, 3, 4]);
+        ids.pop();
+        assert!(!ids.contains([4, 0]) && ids.contains([3, 0]));
+    }
+}

@@ -1,5 +1,5 @@
 //! Queues. This file holds what a queue is and what can be asked of it; every change of a message's state is in
-//! `transitions.rs`, and nowhere else.
+//! `transitions.rs` and the files below it, and nowhere else.
 
 pub(crate) mod consumers;
 pub(crate) mod counters;
@@ -136,6 +136,7 @@ pub(crate) fn group_of(core: &Core, name: &str, parts: &Parts<'_>) -> Option<u64
 }
 
 /// When a message dies in a queue declared like this; 0 = never.
+#[inline]
 pub(crate) fn deadline(options: &QueueOptions, facts: &Facts) -> u64 {
     match options.message_ttl {
         None => facts.expires_ns,
@@ -153,6 +154,7 @@ pub(crate) fn deadline(options: &QueueOptions, facts: &Facts) -> u64 {
 
 /// What a waiting message takes of the memory that is limited: nothing if it is in the journal too, since a backlog
 /// stays there.
+#[inline]
 pub(crate) fn heap_of(stored: &Stored, body_bytes: u64) -> u64 {
     if stored.at() == 0 {
         body_bytes + MESSAGE_OVERHEAD_BYTES
@@ -319,6 +321,7 @@ impl Queue {
     }
 
     /// When a message dies in this queue; 0 = never.
+    #[inline]
     pub(crate) fn deadline(&self, facts: &Facts) -> u64 {
         deadline(&self.options, facts)
     }

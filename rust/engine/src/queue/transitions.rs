@@ -229,8 +229,9 @@ impl Queue {
                 return;
             }
             taken += 1;
-            bytes += message.body_bytes();
-            heap_bytes += heap_of(token.stored(), message.body_bytes());
+            let body_bytes = message.body_bytes();
+            bytes += body_bytes;
+            heap_bytes += heap_of(token.stored(), body_bytes);
             redelivered += u64::from(Note(token.note()).redelivered());
             highest = highest.max(token.position() + 1);
             f(token, message);

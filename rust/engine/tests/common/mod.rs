@@ -292,6 +292,17 @@ pub fn wait_for_size(broker: &Arc<Broker>, bytes_max: u64) {
     broker.unwatch(watch);
 }
 
+/// Waits until the journal has come to rest: housekeeping that never ends would make it grow and shrink for ever.
+pub fn wait_for_rest(broker: &Arc<Broker>) {
+    let (sender, receiver) = channel();
+    let watch = broker.watch(Arc::new(Tell(parking_lot::Mutex::new(sender))), 0);
+    let start = std::time::Instant::now();
+    while receiver.recv_timeout(Duration::from_millis(100)).is_ok() {
+        assert!(start.elapsed() < LONG, "the journal does not come to rest");
+    }
+    broker.unwatch(watch);
+}
+
 /// xorshift64*: enough for tests, and the same everywhere.
 pub struct Random(u64);
 

@@ -56,6 +56,7 @@ impl Queue {
     }
 
     /// Whether a message's time in this queue is over.
+    #[inline]
     pub(crate) fn is_over(&self, message: &Message) -> bool {
         let facts = message.facts();
         let deadline_ns = self.deadline(&facts);
