@@ -657,7 +657,13 @@ class FrontEnd:
     """What all sessions of one server share. Used by `wherry.server` only."""
 
     def __new__(
-        cls, engine: Engine, limits: dict[str, int], *, cluster_name: str, platform: str
+        cls,
+        engine: Engine,
+        limits: dict[str, int],
+        *,
+        cluster_name: str,
+        platform: str,
+        mechanisms: list[str] | None = None,
     ) -> Self: ...
     def attach(self, port: Port) -> None:
         """Gives the journal's progress to a loop, as token 0."""

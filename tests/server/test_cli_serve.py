@@ -3,76 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pika
 import pytest
+from processes import WAIT_SECONDS_MAX, Serving, clean_environment
 
 from wherry.server.users import UserStore
 
 DEFINITIONS = Path(__file__).parent / "data" / "rabbitmq-3.10-definitions.json"
-WAIT_SECONDS_MAX = 25
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("WHERRY_")}
-    return {**environment, **more}
-
-
-class Serving:
-    """A `wherry serve` process."""
-
-    def __init__(self, *options: object, **environment: str) -> None:
-        command = [sys.executable, "-m", "wherry", "serve", "--port", "0", *map(str, options)]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=clean_environment(**environment),
-        )
-        self.errors: list[str] = []
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
-        self._reader.start()
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        match = re.fullmatch(r"listening on amqp://127\.0\.0\.1:(\d+)/?\n", line)
-        assert match is not None, (line, self.errors)
-        self.port = int(match[1])
-
-    def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            with self._changed:
-                self.errors.append(line)
-                self._changed.notify_all()
-
-    def wait_for_log(self, text: str) -> None:
-        """Until a line with this text was logged."""
-        with self._changed:
-            found = self._changed.wait_for(
-                lambda: any(text in line for line in self.errors), WAIT_SECONDS_MAX
-            )
-        assert found, self.errors
-
-    def url(self, user: str = "guest:guest", vhost: str = "%2F") -> str:
-        return f"amqp://{user}@127.0.0.1:{self.port}/{vhost}"
-
-    def connect(self, user: str = "guest:guest", vhost: str = "%2F") -> pika.BlockingConnection:
-        return pika.BlockingConnection(pika.URLParameters(self.url(user, vhost)))
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(WAIT_SECONDS_MAX)
 
 
 def wherry(*arguments: object, url: str = "", status: int = 0, text: str | None = None) -> Any:
@@ -99,13 +44,7 @@ def data(tmp_path: Path) -> Path:
 def serving(data: Path) -> Iterator[Serving]:
     serving = Serving("--directory", data, "--log-level", "debug")
     yield serving
-    if serving.process.poll() is None:
-        serving.process.kill()
-    serving.process.wait(WAIT_SECONDS_MAX)
-    for stream in (serving.process.stdout, serving.process.stderr):
-        assert stream is not None
-        serving._reader.join(WAIT_SECONDS_MAX)
-        stream.close()
+    serving.close()
 
 
 def test_publishing_and_consuming(serving: Serving) -> None:
@@ -271,10 +210,7 @@ def test_systemd_is_told(tmp_path: Path) -> None:
         assert told.startswith(f"READY=1\nMAINPID={serving.process.pid}\n")
         assert serving.end() == 0
         assert systemd.recv(4096) == b"STOPPING=1"
-        serving._reader.join(WAIT_SECONDS_MAX)
-        for stream in (serving.process.stdout, serving.process.stderr):
-            assert stream is not None
-            stream.close()
+        serving.close()
 
 
 def test_logs_as_json_name_the_connection(data: Path) -> None:
@@ -287,9 +223,7 @@ def test_logs_as_json_name_the_connection(data: Path) -> None:
     opened = next(record for record in records if record["message"].endswith(": open"))
     assert (opened["user"], opened["vhost"]) == ("guest", "/")
     assert opened["peer"].startswith("127.0.0.1:")
-    for stream in (serving.process.stdout, serving.process.stderr):
-        assert stream is not None
-        stream.close()
+    serving.close()
 
 
 def test_a_directory_in_use_is_a_line(serving: Serving, data: Path) -> None:

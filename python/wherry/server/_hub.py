@@ -90,6 +90,7 @@ class Hub:
             {name: math.ceil(value) for name, value in settings.limits.items()},
             cluster_name=settings.cluster_name,
             platform=f"Python {platform.python_version()}",
+            mechanisms=list(settings.mechanisms),
         )
         self.front.attach(self.port)
         self.set_access()
@@ -284,7 +285,9 @@ class Hub:
                 return
             mechanism, name, password = credentials
             refusal = None
-            if mechanism not in self.settings.mechanisms:
+            if connection.opened:
+                refusal = await self._in_thread(self._renewal_refusal, name, connection)
+            elif mechanism not in self.settings.mechanisms:
                 refusal = "this mechanism is not among auth.mechanisms"
             elif name in self.settings.loopback_users and not connection.loopback:
                 refusal = "this user may log in from this machine only"
@@ -301,8 +304,9 @@ class Hub:
                 connection.answered(session.authenticated(name))
             else:
                 log.warning(
-                    "connection %s: login of '%s' with %s refused: %s",
+                    "connection %s: %s of '%s' with %s refused: %s",
                     connection.id,
+                    "new secret" if connection.opened else "login",
                     name,
                     mechanism,
                     refusal,
@@ -312,6 +316,18 @@ class Hub:
             self.drain()
         except Exception:
             connection.fail()
+
+    def _renewal_refusal(self, name: str, connection: Connection) -> str | None:
+        """Why an open connection may not go on with a new secret. As with RabbitMQ's own users, the
+        secret is not looked at: it would say nothing that the password did not.
+        """
+        if not self.users.exists(name):
+            return "the user was deleted"
+        for user in self.users.snapshot().users:
+            if user.name == name:
+                hosts = [permission.vhost for permission in user.permissions]
+                return None if connection.virtual_host in hosts else "no access to the virtual host"
+        return "the user was deleted"
 
     def _verify(self, name: str, password: bytes) -> Any | None:
         try:

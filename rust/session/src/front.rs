@@ -37,6 +37,22 @@ pub struct Identity {
     pub copyright: String,
     /// Where to read on.
     pub information: String,
+    /// What clients may authenticate with. `EXTERNAL` is for those with a verified certificate only, and for them the
+    /// first choice.
+    pub mechanisms: Vec<String>,
+}
+
+impl Identity {
+    /// What a client may choose from, in the order in which it should prefer them.
+    pub fn mechanisms_for(&self, has_certificate: bool) -> impl Iterator<Item = &str> {
+        let external = |name: &&String| *name == "EXTERNAL";
+        let first = self.mechanisms.iter().filter(external);
+        let others = self.mechanisms.iter().filter(move |name| !external(name));
+        first
+            .filter(move |_| has_certificate)
+            .chain(others)
+            .map(String::as_str)
+    }
 }
 
 impl Default for Identity {
@@ -48,6 +64,7 @@ impl Default for Identity {
             platform: "Rust".into(),
             copyright: "The Wherry authors".into(),
             information: "Licensed under the Apache License 2.0".into(),
+            mechanisms: ["PLAIN", "AMQPLAIN", "EXTERNAL"].map(String::from).into(),
         }
     }
 }

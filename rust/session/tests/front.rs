@@ -219,3 +219,21 @@ fn alarms_and_owners() {
     front.counters().published.add(3);
     assert_eq!(front.counters().published.get(), 5);
 }
+
+#[test]
+fn mechanisms_are_offered_as_configured() {
+    let offered = |mechanisms: &[&str], has_certificate| {
+        let mechanisms = mechanisms.iter().map(ToString::to_string).collect();
+        let identity = Identity {
+            mechanisms,
+            ..Identity::default()
+        };
+        let names: Vec<&str> = identity.mechanisms_for(has_certificate).collect();
+        names.join(" ")
+    };
+    assert_eq!(offered(&["AMQPLAIN", "PLAIN"], true), "AMQPLAIN PLAIN");
+    let all = ["PLAIN", "EXTERNAL", "AMQPLAIN"];
+    assert_eq!(offered(&all, true), "EXTERNAL PLAIN AMQPLAIN");
+    assert_eq!(offered(&all, false), "PLAIN AMQPLAIN");
+    assert_eq!(offered(&["EXTERNAL"], false), "");
+}

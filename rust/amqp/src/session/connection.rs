@@ -254,21 +254,24 @@ impl Connection {
         self.phase = Phase::Starting;
         let properties = server_properties(self.front.identity());
         let bytes = properties.encode().unwrap_or_default();
-        let mechanisms: &[u8] = if self.peer.certificate_name.is_some() {
-            b"EXTERNAL PLAIN AMQPLAIN"
-        } else {
-            b"PLAIN AMQPLAIN"
-        };
+        let mechanisms: Vec<&str> = self.mechanisms().collect();
+        let mechanisms = mechanisms.join(" ");
         self.output.send(
             0,
             &Method::ConnectionStart {
                 version_major: 0,
                 version_minor: 9,
                 server_properties: TableView::new(&bytes),
-                mechanisms,
+                mechanisms: mechanisms.as_bytes(),
                 locales: b"en_US",
             },
         );
+    }
+
+    /// What this client may authenticate with.
+    fn mechanisms(&self) -> impl Iterator<Item = &str> {
+        let has_certificate = self.peer.certificate_name.is_some();
+        self.front.identity().mechanisms_for(has_certificate)
     }
 
     /// Some other header came: the peer learns what is spoken here.
@@ -323,6 +326,11 @@ impl Connection {
         response: &[u8],
     ) -> Result<(), Failure> {
         self.client = Client::new(properties);
+        if !self.mechanisms().any(|offered| offered == mechanism) {
+            return Err(command_invalid(format!(
+                "unknown authentication mechanism '{mechanism}'"
+            )));
+        }
         let (mechanism, user, password) = match mechanism {
             "PLAIN" => plain(response).map(|(user, password)| ("PLAIN", user, password)),
             "AMQPLAIN" => amqplain(response).map(|(user, password)| ("AMQPLAIN", user, password)),
@@ -375,15 +383,14 @@ impl Connection {
         }
     }
 
-    /// The server does not. A connection that is open already goes on: its user was authenticated, and a new secret is for
-    /// those whose old one expires. RabbitMQ accepts any from users of its own, and clients rely on it.
-    pub(super) fn refused(&mut self) {
+    /// The server does not, or lets a user in no more who is in already. An error is one that the open connection ends with.
+    pub(super) fn refused(&mut self) -> Result<(), Failure> {
         self.pause.clear(Pause::CREDENTIALS);
         if self.credentials.take().is_none() {
-            return;
+            return Ok(());
         }
         if self.phase == Phase::Running {
-            return self.output.send(0, &Method::ConnectionUpdateSecretOk {});
+            return Err(not_allowed("New secret was refused by one of the backends"));
         }
         if self.client.hears_of_refusal {
             let text = format!(
@@ -401,6 +408,7 @@ impl Connection {
             );
         }
         self.phase = Phase::Closed;
+        Ok(())
     }
 
     fn tune_ok(&mut self, channel_max: u16, frame_max: u32, heartbeat: u16) -> Result<(), Failure> {

@@ -394,8 +394,10 @@ impl State {
 
     pub(super) fn refused(&mut self) {
         self.cn.front.counters().logins_refused.add(1);
-        self.cn.refused();
-        self.work_off();
+        match self.cn.refused() {
+            Ok(()) => self.work_off(),
+            Err(failure) => self.fail(failure, (10, 70)),
+        }
     }
 
     /// Tries again what there was no room for, and goes on.

@@ -424,7 +424,10 @@ fn secrets_are_renewed() {
         },
     );
     client.status = client.session.refused();
-    client.expect(0, &Method::ConnectionUpdateSecretOk {});
+    client.expect_close(
+        530,
+        "NOT_ALLOWED - New secret was refused by one of the backends",
+    );
 }
 
 #[test]

@@ -110,20 +110,25 @@ fn limits_of(dict: &Bound<'_, PyDict>) -> Result<Limits> {
 
 #[pymethods]
 impl FrontEnd {
-    /// For an open broker. `limits`: names and values, defaults for the rest.
+    /// For an open broker. `limits`: names and values, defaults for the rest. `mechanisms`: what clients may
+    /// authenticate with; without it, everything that is known.
     #[new]
-    #[pyo3(signature = (engine, limits, *, cluster_name, platform))]
+    #[pyo3(signature = (engine, limits, *, cluster_name, platform, mechanisms=None))]
     fn new(
         engine: &Engine,
         limits: &Bound<'_, PyDict>,
         cluster_name: String,
         platform: String,
+        mechanisms: Option<Vec<String>>,
     ) -> Result<Self> {
-        let identity = Identity {
+        let mut identity = Identity {
             cluster_name,
             platform,
             ..Identity::default()
         };
+        if let Some(mechanisms) = mechanisms {
+            identity.mechanisms = mechanisms;
+        }
         let broker = Arc::clone(&engine.shared.broker);
         Ok(FrontEnd {
             shared: Arc::new(Shared {
