@@ -86,7 +86,7 @@ def serve(file: Path | None, check: bool, print_config: bool, **options: Any) ->
       wherry serve --config wherry.toml --set limits.connections_max=50000
       wherry serve --config wherry.toml --print-config
     """
-    from wherry.server.config import ConfigError, load, to_toml
+    from wherry.server.config import ConfigError, load
 
     try:
         loaded = load(file, environment=os.environ, flags=_flags(options))
@@ -95,6 +95,8 @@ def serve(file: Path | None, check: bool, print_config: bool, **options: Any) ->
             click.secho(f"error: {problem}", fg="red", err=True)
         raise SystemExit(2) from None
     if print_config:
+        from wherry.server.config import to_toml
+
         click.echo(to_toml(loaded.config, loaded.sources), nl=False)
     if check:
         _check(loaded)

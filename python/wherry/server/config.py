@@ -8,6 +8,10 @@ line and key (`config_reading`), printing and documentation (`config_text`). Not
 `import wherry`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from wherry.server.config_reading import ConfigError, Loaded, Problem, load
 from wherry.server.config_schema import (
     Amqp,
@@ -24,7 +28,9 @@ from wherry.server.config_schema import (
     Tls,
     parse_address,
 )
-from wherry.server.config_text import to_toml
+
+if TYPE_CHECKING:
+    from wherry.server.config_text import to_toml
 
 __all__ = [
     "Amqp",
@@ -46,3 +52,12 @@ __all__ = [
     "parse_address",
     "to_toml",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Only printing needs it.
+    if name == "to_toml":
+        from wherry.server.config_text import to_toml
+
+        return to_toml
+    raise AttributeError(f"module 'wherry.server.config' has no attribute '{name}'")

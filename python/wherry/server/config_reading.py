@@ -10,24 +10,19 @@ container platforms make such variables for a service of that name (`WHERRY_PORT
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from wherry.server.config_lines import Path as KeyPath
-from wherry.server.config_lines import key_lines
 from wherry.server.config_schema import Config, InlineUser, parse_address
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+if TYPE_CHECKING:
+    from wherry.server.config_lines import Path as KeyPath
 
 __all__ = ["ConfigError", "Key", "Loaded", "Problem", "all_keys", "load", "parse_size"]
 
@@ -52,6 +47,12 @@ UNITS = {
     "mib": 1 << 20,
     "gib": 1 << 30,
 }
+
+
+def _near(name: str, known: Iterable[str], count: int, cutoff: float) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(name, list(known), count, cutoff)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,8 @@ class _Reading:
     def at(self, path: KeyPath) -> str:
         """File and line of a key."""
         if self.lines is None:
+            from wherry.server.config_lines import key_lines
+
             self.lines = key_lines(self.text)
         while path and path not in self.lines:
             path = path[:-1]
@@ -250,6 +253,12 @@ class _Reading:
     # The file
 
     def read_file(self, file: Path) -> None:
+        # Loaded here, as the rest that only some starts need: without a file it is not read.
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+
         self.file = str(file)
         try:
             if file.stat().st_size > FILE_BYTES_MAX:
@@ -300,10 +309,10 @@ class _Reading:
         names = {known: ".".join(known) for known in self.keys}
         tables = {".".join(known[:-1]) for known in self.keys if len(known) > 1}
         same = [full for known, full in names.items() if known[-1] == path[-1]]
-        near = same or difflib.get_close_matches(name, [*names.values(), *tables], 1, 0.6)
+        near = same or _near(name, [*names.values(), *tables], 1, 0.6)
         if not near:
             last = {known[-1]: full for known, full in names.items()}
-            near = [last[n] for n in difflib.get_close_matches(path[-1], last, 1, 0.75)]
+            near = [last[n] for n in _near(path[-1], last, 1, 0.75)]
         return f"; did you mean {near[0]}?" if near else "; docs/configuration.md lists all keys"
 
     def users(self, value: Any) -> tuple[InlineUser, ...]:
@@ -344,7 +353,7 @@ class _Reading:
             full = ".".join(part for part in place if isinstance(part, str))
             key = keys.get(name)
             if key is None:
-                near = difflib.get_close_matches(name, keys, 1, 0.6)
+                near = _near(name, keys, 1, 0.6)
                 text = f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(keys)}"
                 self.wrong(self.at(place), full, "there is no such key" + text)
             elif name == "permissions" and isinstance(item, list):
@@ -373,7 +382,7 @@ class _Reading:
             if key is not None:
                 self.set(key, value, f"environment variable {name}", text=True)
                 continue
-            near = difflib.get_close_matches(name, variables, 1, 0.8)
+            near = _near(name, variables, 1, 0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             self.warnings.append(f"environment variable {name} is no setting{hint}")
 

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry import _errors
 from wherry._errors import InvalidArgument, StorageError, WherryError
-from wherry.server.operations import Operations, Plain
 
 if TYPE_CHECKING:
     import trio
 
     from wherry import _core
+    from wherry.server.operations import Plain
     from wherry.server.users import UserStore
 
 __all__ = ["ControlAccess", "ControlClient", "ControlUnavailable", "serve_control"]
@@ -203,14 +203,24 @@ async def _reply(access: ControlAccess, line: bytes) -> dict[str, Plain]:
         if command == "reload":
             access.reload()
             return {"result": {}}
-        operations = Operations(access.engine, access.users)
-        result = await trio.to_thread.run_sync(partial(operations.do, command, arguments))
+        result = await trio.to_thread.run_sync(
+            partial(_do, access.engine, access.users, command, arguments)
+        )
     except WherryError as error:
         return _refusal(error)
     except Exception as error:
         log.exception("control: %s failed", command)
         return _refusal(error)
     return {"result": result}
+
+
+def _do(
+    engine: _core.Engine, users: UserStore | None, command: str, arguments: dict[str, Plain]
+) -> Plain:
+    # Loaded when somebody asks: a server starts without it.
+    from wherry.server.operations import Operations
+
+    return Operations(engine, users).do(command, arguments)
 
 
 def _refusal(error: Exception) -> dict[str, Plain]:

@@ -14,11 +14,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-
-from argon2 import PasswordHasher, Type, extract_parameters
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from functools import cache
+from typing import TYPE_CHECKING
 
 from wherry._errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 __all__ = ["ARGON2", "PASSWORD_BYTES_MAX", "check", "check_hash", "hash_password", "is_outdated"]
 
@@ -34,7 +36,14 @@ _RABBIT = {
 }
 _RABBIT_SALT_BYTES = 4
 
-_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
+
+@cache
+def _hasher() -> PasswordHasher:
+    # Loaded at the first login: a server starts without it.
+    from argon2 import PasswordHasher, Type
+
+    return PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
+
 
 # A hash from elsewhere may not make each login cost more than this.
 MEMORY_KIB_MAX = 256 * 1024
@@ -58,7 +67,7 @@ def hash_password(password: str) -> str:
         raise InvalidArgument("the password is not Unicode text") from None
     if len(encoded) > PASSWORD_BYTES_MAX:
         raise InvalidArgument(f"a password of over {PASSWORD_BYTES_MAX} bytes")
-    return _HASHER.hash(password)
+    return _hasher().hash(password)
 
 
 def check_hash(algorithm: str, password_hash: str) -> None:
@@ -70,6 +79,9 @@ def check_hash(algorithm: str, password_hash: str) -> None:
     if password_hash == "":
         return
     if algorithm == ARGON2:
+        from argon2 import extract_parameters
+        from argon2.exceptions import InvalidHashError
+
         try:
             parameters = extract_parameters(password_hash)
         except InvalidHashError:
@@ -111,14 +123,14 @@ def check(algorithm: str, password_hash: str, password: str) -> bool:
 
 
 def _argon2(password_hash: str, password: bytes) -> bool:
+    from argon2.exceptions import InvalidHashError, VerificationError
+
     try:
-        return _HASHER.verify(password_hash, password)
-    except VerifyMismatchError:
-        return False
+        return _hasher().verify(password_hash, password)
     except (VerificationError, InvalidHashError):
         return False
 
 
 def is_outdated(algorithm: str, password_hash: str) -> bool:
     """Whether the password should be hashed again, now that it is known."""
-    return algorithm != ARGON2 or _HASHER.check_needs_rehash(password_hash)
+    return algorithm != ARGON2 or _hasher().check_needs_rehash(password_hash)
