@@ -413,9 +413,22 @@ impl Broker {
     /// # Errors
     /// [`Error::Busy`] while acknowledgements wait for room in the journal, [`Error::JournalFailed`].
     pub fn barrier(&self) -> Result<Ticket, Error> {
-        self.core
+        let ticket = self
+            .core
             .storage()
-            .map_or(Ok(Ticket::NONE), Storage::barrier)
+            .map_or(Ok(Ticket::NONE), Storage::barrier)?;
+        self.hurry(ticket);
+        Ok(ticket)
+    }
+
+    /// Says that somebody waits for a ticket: acknowledgements are otherwise written together with what publishers wait
+    /// for, or some milliseconds later. Never blocks. `wait_durable` and `barrier` do it themselves.
+    pub fn hurry(&self, ticket: Ticket) {
+        if ticket != Ticket::NONE
+            && let Some(storage) = self.core.storage()
+        {
+            storage.journal().hurry(ticket.0);
+        }
     }
 
     /// Blocks until a ticket is durable. False when the timeout came first.

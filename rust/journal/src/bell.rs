@@ -14,6 +14,9 @@ pub(crate) struct Bell {
     /// The waiter sleeps or is about to. Set by the waiter, cleared by whoever is first to wake it.
     asleep: AtomicBool,
     sleeper: Mutex<Option<thread::Thread>>,
+    /// The waiter knows of work that is not urgent and comes for it in time without being rung for. Set by it before it sleeps
+    /// over such work, cleared by it before it looks what there is.
+    knows: AtomicBool,
 }
 
 impl Bell {
@@ -21,7 +24,30 @@ impl Bell {
         Self {
             asleep: AtomicBool::new(false),
             sleeper: Mutex::new(None),
+            knows: AtomicBool::new(false),
         }
+    }
+
+    /// Says that there is work, published before, that is not urgent. True if it rang, because the waiter does not know of such.
+    pub(crate) fn ring_quietly(&self) -> bool {
+        // Pairs with the fence in `forget`: either we see that the waiter forgot, or it sees our work.
+        fence(Ordering::SeqCst);
+        let unknown = !self.knows.load(Ordering::Relaxed);
+        if unknown {
+            self.ring();
+        }
+        unknown
+    }
+
+    /// The waiter will come for what is not urgent, at a time of its own.
+    pub(crate) fn remember(&self) {
+        self.knows.store(true, Ordering::Relaxed);
+    }
+
+    /// The waiter is about to look what there is.
+    pub(crate) fn forget(&self) {
+        self.knows.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // pairs with `ring_quietly`
     }
 
     /// Says that there is work, which the caller has published before.

@@ -27,6 +27,10 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a batch may grow before it is written, and how long nothing must come for it to be written at once.
 const GATHER_MAX: Duration = Duration::from_micros(20);
 const GATHER_SPINS: u32 = 64;
+/// How long records that nobody waits for (acknowledgements) are kept for company, at most. A sync takes a tenth of it, and
+/// whoever does wait should not find the disk busy with something that nobody asked for. What a crash costs: deliveries whose
+/// acknowledgements were that young come back.
+pub const QUIET_MAX: Duration = Duration::from_millis(2);
 /// Staging buffers kept for the next segments.
 const SPARE_BUFFERS_MAX: usize = 1;
 
@@ -49,6 +53,8 @@ pub(crate) struct Committer {
     /// Bytes written since the last sync, and when to sync them at the latest.
     unsynced_bytes: u64,
     sync_at: Option<Instant>,
+    /// There are complete records that nobody waits for: when to write them at the latest.
+    quiet_at: Option<Instant>,
     retry_at: Option<Instant>,
     retry_pause: Duration,
     /// Segments that are out of the table and whose files are still there.
@@ -74,6 +80,7 @@ impl Committer {
             buffers: Vec::new(),
             unsynced_bytes: 0,
             sync_at: None,
+            quiet_at: None,
             retry_at: None,
             retry_pause: RETRY_MIN,
             leaving: std::collections::VecDeque::new(),
@@ -120,7 +127,7 @@ impl Committer {
     }
 
     fn sleep(&self) {
-        let due = [self.sync_at, self.retry_at, self.leave_at]
+        let due = [self.sync_at, self.quiet_at, self.retry_at, self.leave_at]
             .into_iter()
             .flatten()
             .min();
@@ -130,7 +137,8 @@ impl Committer {
         }
         self.shared.bell.wait(timeout, || {
             let word = self.active.offset + RECORD_HEADER_BYTES <= self.active.header.capacity
-                && Stage::completed(&self.active.staging, self.active.offset).is_some();
+                && Stage::completed(&self.active.staging, self.active.offset).is_some()
+                && (self.quiet_at.is_none() || self.is_pressed());
             // Closing waits for those who are still filling a reservation: they ring.
             let close = || {
                 self.shared.flag(CLOSING) && self.shared.stage.end() == self.shared.stage.written()
@@ -139,19 +147,40 @@ impl Committer {
         });
     }
 
+    /// Whether what is complete must be written now, though it may be such that nobody waits for.
+    fn is_pressed(&self) -> bool {
+        self.shared.is_wanted() || self.shared.stage.starved() || self.shared.flag(CLOSING)
+    }
+
+    /// Whether to leave what is complete for later. The first time it starts the clock.
+    fn may_wait(&mut self, prefix: &Prefix) -> bool {
+        if prefix.sealed || self.is_pressed() {
+            return false;
+        }
+        let now = Instant::now();
+        let at = *self.quiet_at.get_or_insert(now + QUIET_MAX);
+        if at <= now {
+            return false;
+        }
+        self.shared.bell.remember();
+        true
+    }
+
     /// Writes and syncs what is complete; false if there was nothing.
     fn commit(&mut self) -> Result<bool, Poisoned> {
         let shared = Arc::clone(&self.shared);
-        let active = &mut self.active;
-        let number = active.header.number;
-        let from = active.offset;
-        let mut prefix = Stage::prefix(&active.staging, active.header.capacity, from);
-        if prefix.end == from {
+        shared.bell.forget();
+        let from = self.active.offset;
+        let mut prefix = Stage::prefix(&self.active.staging, self.active.header.capacity, from);
+        if prefix.end == from || self.may_wait(&prefix) {
             if self.sync_at.is_some_and(|at| at <= Instant::now()) {
                 self.sync()?;
             }
             return Ok(false);
         }
+        self.quiet_at = None;
+        let active = &mut self.active;
+        let number = active.header.number;
         gather(&mut prefix, &active.staging, active.header.capacity);
         // SAFETY: complete records only; the buffer is cleared by `recycle` alone, which owns it by then.
         let batch = unsafe { active.staging.range(from, prefix.end - from) };
@@ -477,6 +506,7 @@ impl Committer {
                     .put(claim.offset + 4, &header.encode(claim.seed, &[])[4..])
             };
             claim.complete(claim.offset, RECORD_HEADER_BYTES);
+            // Not held back: we are closing.
             while self.commit()? {}
             if self.unsynced_bytes != 0 {
                 self.sync()?;

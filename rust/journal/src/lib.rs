@@ -157,6 +157,8 @@ mod face {
 }
 
 #[cfg(not(wherry_loom))]
+pub use committer::QUIET_MAX;
+#[cfg(not(wherry_loom))]
 pub use disk::{Disk, DiskFile, Mapping, RealDisk};
 #[cfg(not(wherry_loom))]
 pub use errors::{AppendError, OpenError, Poisoned, ReadError};

@@ -211,3 +211,23 @@ fn ringing_while_the_committer_falls_asleep() {
         ringer.join().expect("no panic");
     });
 }
+
+#[test]
+fn quiet_work_is_rung_for_or_seen() {
+    loom::model(|| {
+        let bell = Arc::new(Bell::new());
+        let work = Arc::new(AtomicBool::new(false));
+        bell.remember();
+        let ringer = {
+            let (bell, work) = (Arc::clone(&bell), Arc::clone(&work));
+            thread::spawn(move || {
+                work.store(true, Ordering::Relaxed);
+                bell.ring_quietly()
+            })
+        };
+        bell.forget();
+        let seen = work.load(Ordering::Relaxed);
+        let rung = ringer.join().expect("no panic");
+        assert!(seen || rung);
+    });
+}

@@ -19,6 +19,7 @@ pub struct Reservation<'a> {
     /// Where it, or the next one, starts.
     cursor: u32,
     end: u32,
+    quiet: bool,
 }
 
 impl<'a> Reservation<'a> {
@@ -36,6 +37,7 @@ impl<'a> Reservation<'a> {
             open: None,
             cursor,
             end: cursor + bytes,
+            quiet: false,
         }
     }
 
@@ -62,6 +64,14 @@ impl<'a> Reservation<'a> {
 
     /// Appends the records. They are durable when the journal is durable up to the ticket.
     pub fn finish(mut self) -> Ticket {
+        self.complete_open();
+        address(self.claim.segment, self.end)
+    }
+
+    /// As [`finish`](Self::finish), for records that nobody waits for: they are written with the next ones that somebody does
+    /// wait for, or [`QUIET_MAX`](crate::QUIET_MAX) later, or when [`Journal::hurry`](crate::Journal::hurry) asks for it.
+    pub fn finish_quietly(mut self) -> Ticket {
+        self.quiet = true;
         self.complete_open();
         address(self.claim.segment, self.end)
     }
@@ -101,6 +111,10 @@ impl Drop for Reservation<'_> {
             debug_assert_eq!(self.cursor, align(self.cursor));
             self.seal_record(KIND_SKIP, self.end - self.cursor - RECORD_HEADER_BYTES);
         }
-        self.shared.bell.ring();
+        if self.quiet {
+            self.shared.bell.ring_quietly();
+        } else {
+            self.shared.hurry(address(self.claim.segment, self.end));
+        }
     }
 }

@@ -55,6 +55,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// All before it is confirmed. Moved by the committer.
     durable: AtomicU64,
+    /// Somebody wants all before it on stable storage; what lies behind may wait for company. Only grows. Relaxed: the
+    /// bell's fences order it.
+    wanted: AtomicU64,
     waiters: AtomicU32,
     /// std's, not parking_lot's: there, those who are woken together take the lock one after the other, each woken by the one
     /// before.
@@ -90,6 +93,7 @@ impl Shared {
             retirements: Mutex::new(std::collections::VecDeque::new()),
             counters: Counters::default(),
             durable: AtomicU64::new(start),
+            wanted: AtomicU64::new(start),
             waiters: AtomicU32::new(0),
             waiting: WaitMutex::new(()),
             durable_moved: Condvar::new(),
@@ -137,6 +141,17 @@ impl Shared {
         self.bell.ring();
     }
 
+    /// Somebody waits for all before `at`.
+    pub(crate) fn hurry(&self, at: Ticket) {
+        self.wanted.fetch_max(at, Ordering::Relaxed);
+        self.bell.ring();
+    }
+
+    /// Whether somebody waits for more than is written.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > self.stage.written()
+    }
+
     pub(crate) fn durable(&self) -> Ticket {
         // Acquire: pairs with the Release in `confirm`.
         self.durable.load(Ordering::Acquire)
@@ -166,6 +181,7 @@ impl Shared {
         if self.durable() >= ticket {
             return Ok(true);
         }
+        self.hurry(ticket);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.waiters.fetch_add(1, Ordering::Relaxed);
         // Pairs with the fence in `confirm`.

@@ -207,6 +207,7 @@ impl Engine {
             return Err(error.into());
         }
         self.shared.check_open()?;
+        self.shared.broker.hurry(Ticket(receipt)); // whoever asks waits for it
         Ok(false)
     }
 
