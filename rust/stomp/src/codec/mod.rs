@@ -26,7 +26,7 @@ pub use escape::{Escapes, unescape};
 pub use frame::{Frame, Header};
 pub use parser::{FrameError, FrameLimits, Next, Parser};
 pub use write::{
-    header_fits, write_body, write_head, write_header, write_number, write_text_header,
+    header_fits, write_body, write_end, write_head, write_header, write_number, write_text_header,
 };
 
 /// A version of the protocol.

@@ -1,6 +1,6 @@
 //! Writes frames.
 //!
-//! A frame is written in one go: [`write_head`], headers, [`write_body`], which also ends the head and the frame. Behind it
+//! A frame is written in one go: [`write_head`], headers, then [`write_body`] or [`write_end`], which end the frame. Behind it
 //! stands a line end, as RabbitMQ puts it there: frames are lines for whoever reads them on a terminal.
 
 use super::escape::Escapes;
@@ -57,6 +57,12 @@ pub fn write_number(mut number: u64, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// The end of a frame without a body.
+#[inline]
+pub fn write_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\n\0\n");
 }
 
 /// `content-length`, the end of the head, the body and the end of the frame.

@@ -22,7 +22,7 @@ use super::refusal::{Refusal, shown};
 use super::send::Stuck;
 use super::{Settings, headers};
 use crate::codec::{
-    Escapes, Frame, FrameLimits, Version, write_body, write_head, write_header, write_text_header,
+    Escapes, Frame, FrameLimits, Version, write_end, write_head, write_header, write_text_header,
 };
 
 /// Milliseconds between two of our heart-beats that we can promise: the server looks once a second.
@@ -100,6 +100,8 @@ impl Pause {
 pub(super) struct Open {
     pub(super) host: Arc<VirtualHost>,
     pub(super) access: Access,
+    /// Of the permissions under which the user was known last.
+    access_version: u64,
     /// Count the connection, and the one channel that it is like, until they are dropped.
     _admission: (Admission, ChannelAdmission),
 }
@@ -287,9 +289,11 @@ impl Connection {
         let channel = admission.open_channel().map_err(bad)?;
         self.session = format!("session-{}", random_name()?);
         self.user = user.to_string();
+        let access = self.front.access_for(user, &name);
         self.open = Some(Open {
             host,
-            access: self.front.access_for(user, &name),
+            access_version: access.version(),
+            access,
             _admission: (admission, channel),
         });
         self.front.counters().connections_opened.add(1);
@@ -307,7 +311,7 @@ impl Connection {
         write_text_header("session", &self.session, out);
         Output::write_pair("heart-beat", self.beats, out);
         write_text_header("version", self.version.as_str(), out);
-        write_body(b"", out);
+        write_end(out);
     }
 
     /// The server does not.
@@ -317,6 +321,22 @@ impl Connection {
             "Bad CONNECT",
             format!("Access refused for user '{}'\n", shown(user)),
         )
+    }
+
+    /// Why the client may not stay: its virtual host or its user is gone.
+    pub(super) fn evicted(&mut self) -> Option<String> {
+        let open = self.open.as_mut()?;
+        if open.host.is_deleted() {
+            return Some(format!("vhost '{}' is deleted", open.host.name()));
+        }
+        let version = open.access.version();
+        if open.access_version != version {
+            open.access_version = version;
+            if !self.front.access().knows(&self.user) {
+                return Some(format!("user '{}' is deleted", self.user));
+            }
+        }
+        None
     }
 
     /// An exclusive queue was declared. Names of those that went before are swept out now and then.

@@ -9,7 +9,8 @@ use wherry_engine::Ticket;
 
 use super::refusal::Refusal;
 use crate::codec::{
-    Escapes, Version, write_body, write_head, write_header, write_number, write_text_header,
+    Escapes, Version, write_body, write_end, write_head, write_header, write_number,
+    write_text_header,
 };
 
 struct Held {
@@ -50,19 +51,20 @@ impl Output {
         write_head("RECEIPT", out);
         // It came in a header of this version, so that it can be written in one.
         write_header(b"receipt-id", receipt.as_bytes(), escapes, out);
-        write_body(b"", out);
+        write_end(out);
     }
 
-    /// A receipt that may be given when `until` is durable.
+    /// A receipt that may be given when `until` is durable. True: it is.
     pub(super) fn receipt(
         &mut self,
         receipt: &str,
         until: Ticket,
         durable: Ticket,
         escapes: Escapes,
-    ) {
+    ) -> bool {
         if until <= durable {
-            return Output::write_receipt(receipt, escapes, &mut self.ready);
+            Output::write_receipt(receipt, escapes, &mut self.ready);
+            return true;
         }
         self.held_bytes += receipt.len() + size_of::<Held>();
         let held = Held {
@@ -75,6 +77,7 @@ impl Output {
             let place = self.held.partition_point(|other| other.until <= until);
             self.held.insert(place, held);
         }
+        false
     }
 
     /// Lets go what is durable by now.
@@ -154,10 +157,7 @@ mod tests {
         output.receipt("c", Ticket(9), Ticket(4), escapes);
         output.receipt("b", Ticket(7), Ticket(4), escapes);
         output.receipt("n:w", Ticket::NONE, Ticket(4), escapes);
-        assert_eq!(
-            frames(&mut output),
-            "RECEIPT\nreceipt-id:n\\cw\ncontent-length:0\n\n\0\n"
-        );
+        assert_eq!(frames(&mut output), "RECEIPT\nreceipt-id:n\\cw\n\n\0\n");
         assert_eq!(output.release(Ticket(4), escapes), 0);
         assert_eq!(output.release(Ticket(7), escapes), 2);
         let both = frames(&mut output);

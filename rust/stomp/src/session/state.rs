@@ -103,7 +103,9 @@ impl Core {
         if ticket > cn.durable {
             cn.durable = cn.front.broker().durable().max(cn.durable);
         }
-        cn.output.receipt(receipt, ticket, cn.durable, escapes);
+        if cn.output.receipt(receipt, ticket, cn.durable, escapes) {
+            cn.front.counters().confirmed.add(1);
+        }
         if cn.output.held() >= cn.limits().unconfirmed_per_channel_max as usize {
             cn.pause.set(Pause::RECEIPTS);
         }
@@ -250,15 +252,14 @@ impl Core {
         if self.cn.output.held() == 0 {
             return;
         }
-        let durable = self.broker().durable();
-        if durable != self.cn.durable {
-            self.cn.durable = durable;
-            let escapes = self.cn.escapes();
-            let released = self.cn.output.release(durable, escapes);
-            self.cn.front.counters().confirmed.add(released as u64);
-        } else if let Some(error) = self.broker().failed() {
-            let failure = Failure::new(FailureKind::InternalError, error.to_string());
-            return self.fail(&failure.into(), None);
+        self.release();
+        if self.cn.output.held() != 0
+            && let Some(error) = self.broker().failed()
+        {
+            self.release(); // for the last time: what is durable now stays
+            if self.cn.output.held() != 0 {
+                return self.fail(&error.into(), None);
+            }
         }
         if self.cn.phase == Phase::Leaving && self.cn.output.held() == 0 {
             self.cn.phase = Phase::Closed;
@@ -267,6 +268,18 @@ impl Core {
         if self.cn.output.held() < most {
             self.cn.pause.clear(Pause::RECEIPTS);
         }
+    }
+
+    /// Receipts that may be given now.
+    fn release(&mut self) {
+        let durable = self.broker().durable();
+        if durable == self.cn.durable {
+            return;
+        }
+        self.cn.durable = durable;
+        let escapes = self.cn.escapes();
+        let released = self.cn.output.release(durable, escapes);
+        self.cn.front.counters().confirmed.add(released as u64);
     }
 
     fn look_at_notices(&mut self) {

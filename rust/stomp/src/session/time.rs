@@ -52,7 +52,10 @@ impl State {
                     self.lost();
                 }
             }
-            Phase::Running => self.beat(now),
+            Phase::Running => match cn.evicted() {
+                Some(reason) => self.shut_down(&reason),
+                None => self.beat(now),
+            },
         }
     }
 

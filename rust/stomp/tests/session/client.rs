@@ -100,10 +100,15 @@ impl Server {
         self.connect(Version::V1_2)
     }
 
-    /// Nothing is ready, outstanding or registered anywhere.
-    pub(crate) fn assert_empty(&self) {
+    /// Nothing is ready or outstanding.
+    pub(crate) fn assert_nothing_is_left(&self) {
         let statistics = self.front.broker().statistics();
         assert_eq!((statistics.ready, statistics.unacked), (0, 0));
+    }
+
+    /// Nothing is ready, outstanding or registered anywhere.
+    pub(crate) fn assert_empty(&self) {
+        self.assert_nothing_is_left();
         assert_eq!(self.front.connections(), 0);
     }
 }

@@ -1,6 +1,10 @@
 //! Sessions, driven by bytes.
 
+mod access;
 mod client;
 mod connecting;
+mod disks;
+mod hostile;
 mod messages;
 mod subscriptions;
+mod transactions;

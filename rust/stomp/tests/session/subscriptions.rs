@@ -5,7 +5,7 @@ use wherry_stomp::codec::Version;
 
 use crate::client::{Client, Got, Server};
 
-fn publish(server: &Server, queue: &str, count: usize) {
+pub(crate) fn publish(server: &Server, queue: &str, count: usize) {
     let exchange = server.host().exchange("").unwrap();
     for n in 0..count {
         let body = n.to_string();
@@ -15,14 +15,14 @@ fn publish(server: &Server, queue: &str, count: usize) {
     }
 }
 
-fn bodies(client: &mut Client) -> Vec<String> {
+pub(crate) fn bodies(client: &mut Client) -> Vec<String> {
     client.read();
     (0..client.pending())
         .map(|_| client.message().text().to_string())
         .collect()
 }
 
-fn unacked(server: &Server, queue: &str) -> (u64, u64) {
+pub(crate) fn unacked(server: &Server, queue: &str) -> (u64, u64) {
     let statistics = server.host().queue(queue).unwrap().statistics();
     (statistics.ready, statistics.unacked)
 }
@@ -205,4 +205,187 @@ fn a_small_budget_gives_few_messages_and_subscriptions_take_turns() {
     let first_of_b = seen.iter().position(|id| id == "b");
     assert!(first_of_b.is_some_and(|at| at < 100), "{first_of_b:?}");
     client.nothing();
+}
+
+#[test]
+fn a_durable_subscription_outlasts_its_connection() {
+    let server = Server::new();
+    let subscribe = "SUBSCRIBE\nid:1\ndestination:/topic/news\ndurable:true\nauto-delete:false\nack:client\n\n\0";
+    let mut client = server.v12();
+    client.ask(subscribe);
+    let queues = server.host().queues();
+    let options = queues[0].options();
+    assert!(options.durable && !options.auto_delete && options.exclusive.is_none());
+    client.ask("DISCONNECT\n\n\0");
+    let mut sender = server.v12();
+    sender.ask("SEND\ndestination:/topic/news\n\nwhile away\0");
+    let mut client = server.v12();
+    client.ask(subscribe);
+    assert_eq!(server.host().queues().len(), 1);
+    let message = client.message();
+    assert_eq!(message.text(), "while away");
+    ack(&mut client, &message);
+    // Another connection may share it; ended for good it takes its queue along.
+    let mut other = server.v12();
+    other.ask(subscribe);
+    other.ask("UNSUBSCRIBE\nid:1\n\n\0");
+    assert_eq!(server.host().queues().len(), 1);
+    client.ask("UNSUBSCRIBE\nid:1\ndurable:true\n\n\0");
+    assert_eq!(server.host().queues().len(), 0);
+    let mut old = server.connect(Version::V1_0);
+    old.send("SUBSCRIBE\ndestination:/topic/news\ndurable:true\n\n\0");
+    assert_eq!(
+        old.error("Missing Header"),
+        "Header 'id' is required for durable subscriptions"
+    );
+    let mut named = server.v12();
+    named.ask("SUBSCRIBE\nid:1\ndestination:/topic/news\nx-queue-name:mine\n\n\0");
+    assert!(server.host().queue("mine").is_ok());
+}
+
+#[test]
+fn a_subscription_that_cannot_be_is_an_error() {
+    let server = Server::new();
+    let case = |frame: &str, message: &str, text: &str| {
+        let mut client = server.v12();
+        client.ask("SUBSCRIBE\nid:used\ndestination:/queue/used\n\n\0");
+        client.send(frame);
+        assert_eq!(client.error(message), text, "{frame}");
+    };
+    case(
+        "SUBSCRIBE\nid:1\n\n\0",
+        "Missing destination",
+        "\"SUBSCRIBE\" must include a 'destination' header\n",
+    );
+    case(
+        "SUBSCRIBE\ndestination:/queue/a\n\n\0",
+        "Missing header",
+        "\"SUBSCRIBE\" must include the \"id\" header\n",
+    );
+    case(
+        "SUBSCRIBE\nid:used\ndestination:/queue/a\n\n\0",
+        "Duplicated subscription identifier",
+        "A subscription identified by 'T_used' already exists.",
+    );
+    case(
+        "SUBSCRIBE\nid:1\ndestination:/temp-queue/a\n\n\0",
+        "Invalid destination",
+        "'/temp-queue/a' is not a valid destination for 'SUBSCRIBE'\n",
+    );
+    case(
+        "SUBSCRIBE\nid:1\ndestination:/amq/queue/nope\n\n\0",
+        "not_found",
+        "NOT_FOUND - no queue 'nope' in vhost '/'",
+    );
+    case(
+        "SUBSCRIBE\nid:1\ndestination:/exchange/nope\n\n\0",
+        "not_found",
+        "NOT_FOUND - no exchange 'nope' in vhost '/'",
+    );
+    case(
+        "SUBSCRIBE\nid:1\ndestination:/queue/a\nack:foo\n\n\0",
+        "Invalid header",
+        "'foo' is not a valid ack: use auto, client or client-individual\n",
+    );
+    case(
+        "SUBSCRIBE\nid:1\ndestination:/queue/a\nprefetch-count:65536\n\n\0",
+        "Invalid header",
+        "'65536' is not a valid prefetch-count: use a whole number in range\n",
+    );
+    case(
+        "SUBSCRIBE\nid:1\ndestination:/queue/used\nx-max-length:5\n\n\0",
+        "precondition_failed",
+        "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'used' in vhost '/': received the value '5' of type 'long' but current is none",
+    );
+    case(
+        "UNSUBSCRIBE\nid:1\n\n\0",
+        "No subscription found",
+        "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"id='1'\" not found.\n",
+    );
+    case(
+        "UNSUBSCRIBE\n\n\0",
+        "Missing destination or id",
+        "UNSUBSCRIBE must include a 'destination' or 'id' header",
+    );
+    case(
+        "ACK\n\n\0",
+        "Missing header",
+        "\"ACK\" must include the \"id\" header\n",
+    );
+    case(
+        "NACK\nid:foo\n\n\0",
+        "Invalid header",
+        "\"NACK\" must include a valid \"id\" header\n",
+    );
+    case(
+        "ACK\nid:T_1@@session-x@@1\n\n\0",
+        "Subscription not found",
+        "Message with id \"T_1@@session-x@@1\" has no subscription",
+    );
+}
+
+#[test]
+fn who_loses_its_queue_is_told() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\n\n\0");
+    server.host().delete_queue("q", false, false).unwrap();
+    let frame = client.frame();
+    assert_eq!(frame.get("message"), "Server cancelled subscription");
+    assert_eq!(frame.get("subscription"), "1");
+    server.assert_empty();
+}
+
+#[test]
+fn in_mode_auto_nothing_that_was_taken_is_lost_by_unsubscribe() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\n\n\0");
+    publish(&server, "q", 20);
+    client.read_some(1);
+    assert!(client.pending() < 20);
+    client.send("UNSUBSCRIBE\nid:1\nreceipt:r\n\n\0");
+    client.read();
+    let delivered = client.session.info().messages_out as usize;
+    let (ready, unacked) = unacked(&server, "q");
+    assert_eq!((ready as usize + delivered, unacked), (20, 0));
+}
+
+#[test]
+fn what_is_lost_comes_back_and_disconnecting_counts_no_attempt() {
+    let server = Server::new();
+    let subscribe = "SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client\nx-delivery-limit:3\n\n\0";
+    for (end, attempts) in [("DISCONNECT\n\n\0", None), ("", Some("1"))] {
+        let mut client = server.v12();
+        client.ask(subscribe);
+        publish(&server, "q", 1);
+        client.message();
+        client.send(end);
+        client.session.lost();
+        let mut client = server.v12();
+        client.ask(subscribe);
+        let message = client.message();
+        assert_eq!(message.get("redelivered"), "true");
+        assert_eq!(message.header("x-delivery-count"), attempts);
+        ack(&mut client, &message);
+    }
+    server.assert_nothing_is_left();
+}
+
+#[test]
+fn faults_on_purpose_reach_this_protocol_too() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client-individual\n\n\0");
+    server.front.faults().deliver_twice(1);
+    publish(&server, "q", 1);
+    let (first, twin) = (client.message(), client.message());
+    assert_eq!(twin.get("redelivered"), "true");
+    assert_eq!(twin.text(), first.text());
+    ack(&mut client, &twin);
+    ack(&mut client, &first);
+    assert_eq!(unacked(&server, "q"), (0, 0));
+    server.front.faults().refuse_confirms(1);
+    client.send("SEND\ndestination:/queue/q\nreceipt:r\n\nx\0");
+    client.error("Message refused");
 }
