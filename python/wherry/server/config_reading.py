@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -121,9 +122,10 @@ class Loaded:
     """What was ignored."""
 
 
-def all_keys(schema: type = Config, prefix: tuple[str, ...] = ()) -> list[Key]:
+@cache
+def all_keys(schema: type = Config, prefix: tuple[str, ...] = ()) -> tuple[Key, ...]:
     """Every key, in the order of the schema."""
-    keys = []
+    keys: list[Key] = []
     hints = get_type_hints(schema, include_extras=True)
     for item in fields(schema):
         hint = hints[item.name]
@@ -134,7 +136,7 @@ def all_keys(schema: type = Config, prefix: tuple[str, ...] = ()) -> list[Key]:
         assert get_origin(hint) is Annotated, path
         meta = get_args(hint)[1]
         keys.append(Key(path=path, type=hint, default=item.default, meta=meta))
-    return keys
+    return tuple(keys)
 
 
 def parse_size(text: str) -> float:
