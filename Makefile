@@ -107,6 +107,7 @@ test:  ## Build and run every check and test, as CI does
 	$(MAKE) check
 	$(MAKE) test-rust
 	$(MAKE) test-loom
+	if command -v c++ >/dev/null; then $(MAKE) fuzz SECONDS=20; else echo 'fuzz: left out, it needs a C++ compiler'; fi
 	$(MAKE) test-python
 
 SECONDS ?= 60

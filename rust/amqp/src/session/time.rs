@@ -1,7 +1,9 @@
 //! Time: heartbeats, the limit of the handshake, the limit of closing. It comes from the server, about once a second, on
 //! a clock of its own that never goes back; the first call says where it stands.
 
-use super::channel::End;
+use wherry_session::{Action, Resource};
+
+use super::channel::{End, Role};
 use super::connection::Phase;
 use super::state::State;
 use crate::codec::{ReplyCode, write_heartbeat};
@@ -9,6 +11,9 @@ use crate::codec::{ReplyCode, write_heartbeat};
 /// Seconds that a peer gets to answer `connection.close`. A peer that lives answers in one round trip; RabbitMQ waits 30,
 /// which nobody has been seen to need.
 pub(super) const CLOSE_SECONDS: f64 = 10.0;
+
+/// Class and method that a lost permission to consume is reported with.
+const BASIC_CONSUME: (u16, u16) = (60, 20);
 
 /// What a session remembers of time.
 #[derive(Default)]
@@ -61,6 +66,7 @@ impl State {
         if let Some(reason) = self.evicted() {
             return self.shut_down(ReplyCode::ConnectionForced, &reason);
         }
+        self.recheck();
         self.beat(now);
         for ch in self.channels.iter_mut() {
             ch.apply_prefetch(&mut self.cn);
@@ -73,14 +79,43 @@ impl State {
         if open.host.is_deleted() {
             return Some(format!("vhost '{}' is deleted", open.host.name()));
         }
-        let version = open.access.version();
-        if open.access_version != version {
-            open.access_version = version;
-            if !self.cn.front.access().knows(&self.cn.user) {
-                return Some(format!("user '{}' is deleted", self.cn.user));
-            }
+        if open.access_version != open.access.version()
+            && !self.cn.front.access().knows(&self.cn.user)
+        {
+            return Some(format!("user '{}' is deleted", self.cn.user));
         }
         None
+    }
+
+    /// When permissions have changed: closes channels with consumers of queues that the user may not read any more. Publishes
+    /// and everything else ask each time.
+    fn recheck(&mut self) {
+        let Some(open) = self.cn.open.as_mut() else {
+            return;
+        };
+        let version = open.access.version(); // before the checks: see `Access::version`
+        if open.access_version == version {
+            return;
+        }
+        open.access_version = version;
+        let mut refused = Vec::new();
+        for ch in self.channels.iter().filter(|ch| !ch.closing) {
+            let consuming = ch
+                .holders
+                .iter()
+                .flatten()
+                .filter(|holder| holder.role == Role::Consuming);
+            for holder in consuming {
+                let queue = Resource::Queue(holder.consumer.queue().name());
+                if let Err(failure) = open.access.check(Action::Read, queue) {
+                    refused.push((ch.number, failure));
+                    break;
+                }
+            }
+        }
+        for (number, failure) in refused {
+            self.fail_channel(number, failure, BASIC_CONSUME);
+        }
     }
 
     fn beat(&mut self, now: f64) {

@@ -5,7 +5,7 @@ use wherry_amqp::session::Status;
 use wherry_engine::QueueOptions;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{TableView, Value};
-use wherry_session::Limits;
+use wherry_session::{AccessTable, Limits};
 
 use crate::client::{Client, Server, encoded};
 
@@ -738,4 +738,32 @@ fn a_session_that_ends_leaves_nothing() {
         assert_eq!(server.front.connections(), 0);
         assert_eq!(server.front.replies().open_count(), 0);
     }
+}
+
+#[test]
+fn who_may_not_read_any_more_consumes_no_longer() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("public");
+    client.declare("secret");
+    client.consume("public", "p", false);
+    client.session.tick(0.0);
+    client.send(2, &Method::ChannelOpen {});
+    assert_eq!(client.next().method(), Method::ChannelOpenOk {});
+    client.consume_on(2, "secret", "s", false);
+    let mut table = AccessTable::builder();
+    table.user("guest", [""; 0]);
+    table
+        .permission("guest", "/", ".*", ".*", "^public$")
+        .unwrap();
+    server.front.set_access(table.build());
+    client.session.tick(1.0);
+    client.expect_channel_close(
+        403,
+        "ACCESS_REFUSED - access to queue 'secret' in vhost '/' refused for user 'guest'",
+    );
+    let consumers = |queue| server.host().queue(queue).unwrap().consumer_count();
+    assert_eq!((consumers("public"), consumers("secret")), (1, 0));
+    client.session.tick(2.0);
+    client.expect_silence();
 }

@@ -126,6 +126,7 @@ impl VirtualHost {
     ) -> Result<Ticket, Error> {
         self.core.check_open()?;
         let _topology = self.core.topology.lock();
+        self.source(source)?; // of two that are missing RabbitMQ names the source
         self.bind(source, self.to_exchange(destination)?, key, &arguments)
     }
 
