@@ -108,8 +108,7 @@ GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
 }
 
 
-PENDING: dict[str, str] = {
-}
+PENDING: dict[str, str] = {}
 """Cases that are known to be wrong still. An entry goes when it is mended."""
 
 
