@@ -23,7 +23,7 @@ pub(super) enum Of {
 }
 
 /// Arguments of queues. Every header of these names is one, and never part of a message.
-const QUEUE: [(&str, Kind); 43] = [
+const QUEUE: [(&str, Kind); 44] = [
     ("x-message-ttl", Kind::Integer),
     ("x-expires", Kind::Integer),
     ("x-max-length", Kind::Integer),
@@ -53,6 +53,7 @@ const QUEUE: [(&str, Kind); 43] = [
     ("x-single-active-consumer", Kind::Flag),
     ("x-retry-jitter", Kind::Flag),
     ("x-message-deduplication", Kind::Flag),
+    ("x-cache-persistence", Kind::Text),
     ("x-overflow", Kind::Text),
     ("x-dead-letter-exchange", Kind::Text),
     ("x-dead-letter-routing-key", Kind::Text),

@@ -234,12 +234,12 @@ impl Subscriptions {
         self.tidy(slot);
     }
 
-    /// After something of a leaving one was settled: lets it go if that was the last, or if its queue is gone.
+    /// After something of a leaving one was settled: lets it go if that was the last. Also when its queue is gone the client
+    /// may settle what it has, without effect.
     pub(super) fn tidy(&mut self, slot: u32) {
-        let done = self.get_mut(slot).is_some_and(|subscription| {
-            let consumer = &subscription.consumer;
-            subscription.leaving && (consumer.unacked() == 0 || consumer.queue().is_deleted())
-        });
+        let done = self
+            .get_mut(slot)
+            .is_some_and(|one| one.leaving && one.consumer.unacked() == 0);
         if done {
             self.remove(slot);
             self.leaving.retain(|other| *other != slot);

@@ -389,3 +389,17 @@ fn faults_on_purpose_reach_this_protocol_too() {
     client.send("SEND\ndestination:/queue/q\nreceipt:r\n\nx\0");
     client.error("Message refused");
 }
+
+#[test]
+fn what_a_topic_delivered_can_be_settled_when_its_queue_is_gone() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/topic/k\nack:client\n\n\0");
+    client.ask("SEND\ndestination:/topic/k\n\nx\0");
+    let message = client.message();
+    client.ask("UNSUBSCRIBE\nid:1\n\n\0");
+    assert_eq!(server.host().queues().len(), 0);
+    ack(&mut client, &message);
+    client.send(&format!("ACK\nid:{}\n\n\0", message.get("ack")));
+    client.error("Subscription not found");
+}
