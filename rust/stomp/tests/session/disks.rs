@@ -103,7 +103,11 @@ fn disconnect_waits_for_everything() {
     client.send("SEND\ndestination:/queue/q\npersistent:true\n\nx\0");
     client.send("DISCONNECT\nreceipt:bye\n\n\0");
     client.session.tick(0.0);
-    client.session.tick(10.0);
+    client.status = client.session.tick(10.0);
+    assert!(
+        !client.status.contains(Status::CLOSE),
+        "it waits for the disk"
+    );
     client.status = client.session.tick(10.1);
     assert!(client.status.contains(Status::CLOSE));
 }
