@@ -490,6 +490,13 @@ fn amqplain(response: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text("LOGIN")?).ok()?, text("PASSWORD")?))
 }
 
+/// What clients are told to speak to: they choose by it how to speak. kombu, for one, takes any other product for a broker
+/// with the specification's meaning of `basic.qos`, and then Celery's prefetch limit would be the wrong one. Who we are is in
+/// `platform`.
+const DIALECT_PRODUCT: &str = "RabbitMQ";
+/// The version whose answers these are closest to: texts of the 3.x series, without the removals of 4.
+const DIALECT_VERSION: &str = "3.13.7";
+
 fn server_properties(identity: &wherry_session::Identity) -> Table {
     let capabilities: Table = [
         "publisher_confirms",
@@ -510,9 +517,16 @@ fn server_properties(identity: &wherry_session::Identity) -> Table {
     table.push("cluster_name", identity.cluster_name.as_str());
     table.push("copyright", identity.copyright.as_str());
     table.push("information", identity.information.as_str());
-    table.push("platform", identity.platform.as_str());
-    table.push("product", identity.product.as_str());
-    table.push("version", identity.version.as_str());
+    table.push(
+        "platform",
+        format!(
+            "{} {}, {}",
+            identity.product, identity.version, identity.platform
+        )
+        .as_str(),
+    );
+    table.push("product", DIALECT_PRODUCT);
+    table.push("version", DIALECT_VERSION);
     table
 }
 

@@ -39,8 +39,12 @@ fn a_client_gets_in() {
     assert_eq!(locales, b"en_US");
     assert_eq!(
         server_properties.get("product"),
-        Some(ValueView::Str(b"Wherry"))
+        Some(ValueView::Str(b"RabbitMQ"))
     );
+    let Some(ValueView::Str(platform)) = server_properties.get("platform") else {
+        panic!();
+    };
+    assert!(platform.starts_with(b"Wherry "));
     let Some(ValueView::Table(capabilities)) = server_properties.get("capabilities") else {
         panic!();
     };
