@@ -34,6 +34,7 @@ __all__ = [
     "Fifo",
     "FrontEnd",
     "Message",
+    "Pattern",
     "Port",
     "PriorityFifo",
     "Queue",
@@ -754,6 +755,16 @@ class AmqpSession:
 
 def check_pattern(pattern: str) -> None:
     """Raises InvalidArgument for a regular expression that permissions cannot use."""
+
+@final
+class Pattern:
+    """A regular expression of the dialect of permissions, which takes linear time. The empty one is
+    found in every text. Raises InvalidArgument if it is none.
+    """
+
+    def __new__(cls, pattern: str) -> Self: ...
+    def matches(self, text: str) -> bool:
+        """Whether it is found in the text."""
 
 def declare_queue_from_arguments(
     host: VirtualHost,

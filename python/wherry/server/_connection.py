@@ -9,6 +9,7 @@ loop's thread, and nothing here raises: what goes wrong in a connection ends tha
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import ssl
@@ -442,10 +443,12 @@ class Connection:
 
 def is_loopback(host: str) -> bool:
     """Whether a peer's address can only be of this machine."""
-    host = host.partition("%")[0].lower()
-    if host.startswith("::ffff:"):
-        host = host.removeprefix("::ffff:")
-    return host == "::1" or host.startswith("127.")
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False  # of a Unix socket, or of nothing known
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _waiting_bytes(sock: socket.socket) -> int:

@@ -10,14 +10,19 @@ Clients go on declaring such a queue without these arguments. So that this is no
 original values are kept beside the new ones, in the argument `x-policy`; the engine does not
 compare what is named there.
 
+Patterns are matched in Rust, in linear time, as those of permissions are; one that takes a
+look-around or a back reference is reported as a problem.
+
 Source of the rules: RabbitMQ's documentation on policies, and its answers (3.10).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from wherry import _core
+from wherry._errors import InvalidArgument
 
 if TYPE_CHECKING:
     from wherry.server.definitions import Report
@@ -68,7 +73,7 @@ APPLIES_TO = {
 class _Policy:
     name: str
     vhost: str
-    pattern: re.Pattern[str]
+    pattern: _core.Pattern
     kinds: tuple[str, ...]
     priority: int
     definition: dict[str, Any]
@@ -110,13 +115,13 @@ class Policies:
             policy = _Policy(
                 name=name,
                 vhost=vhost,
-                pattern=re.compile(str(entry.get("pattern", ""))),
+                pattern=_core.Pattern(str(entry.get("pattern", ""))),
                 kinds=kinds,
                 priority=int(entry.get("priority", 0)),
                 definition=pairs(entry.get("definition", {})),
                 operator=operator,
             )
-        except (ValueError, TypeError, re.error) as error:
+        except (ValueError, TypeError, InvalidArgument) as error:
             kind = "operator policy" if operator else "policy"
             self._report.problems.append(f"{kind} '{name}' in virtual host '{vhost}': {error}")
             return
@@ -133,7 +138,7 @@ class Policies:
                 policy.operator is operator
                 and policy.vhost == vhost
                 and kind in policy.kinds
-                and policy.pattern.search(name)
+                and policy.pattern.matches(name)
             ):
                 policy.used += 1
                 return policy

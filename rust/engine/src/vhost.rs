@@ -293,6 +293,32 @@ impl VirtualHost {
         check_table(&options.arguments)?;
         let _topology = self.core.topology.lock();
         self.check_usable()?;
+        if self.queue(name).is_err() && !name.is_empty() {
+            Self::refuse_reserved("queue", name)?;
+        }
+        self.declare_queue_locked(name, options)
+    }
+
+    /// A name for a queue that the server names, so that permissions can be asked for it before
+    /// [`VirtualHost::declare_queue_generated`].
+    pub fn generated_queue_name(&self) -> String {
+        self.core.generated_name("amq.gen-")
+    }
+
+    /// As [`VirtualHost::declare_queue`], under a name of [`VirtualHost::generated_queue_name`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn declare_queue_generated(
+        self: &Arc<Self>,
+        name: &str,
+        options: QueueOptions,
+    ) -> Result<(Arc<Queue>, Ticket), Error> {
+        self.core.check_open()?;
+        options.validate()?;
+        check_table(&options.arguments)?;
+        let _topology = self.core.topology.lock();
+        self.check_usable()?;
         self.declare_queue_locked(name, options)
     }
 
@@ -313,10 +339,9 @@ impl VirtualHost {
         }
         let generated;
         let name = if name.is_empty() {
-            generated = self.core.generated_name("amq.gen-");
+            generated = self.generated_queue_name();
             &generated
         } else {
-            Self::refuse_reserved("queue", name)?;
             name
         };
         if let Some(dead) = options
@@ -329,6 +354,7 @@ impl VirtualHost {
                 durable: options.durable,
                 ..QueueOptions::default()
             };
+            Self::refuse_reserved("queue", &dead)?;
             self.declare_queue_locked(&dead, graveyard)?;
         }
         let id = self.core.new_id();

@@ -58,7 +58,7 @@ mod _core {
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::server::{
-        AmqpSession, FrontEnd, check_pattern, declare_exchange_from_arguments,
+        AmqpSession, FrontEnd, Pattern, check_pattern, declare_exchange_from_arguments,
         declare_queue_from_arguments,
     };
     #[pymodule_export]

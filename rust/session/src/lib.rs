@@ -41,6 +41,6 @@ pub use faults::Faults;
 pub use front::{Admission, Alarms, ChannelAdmission, Counter, FrontCounters, FrontEnd, Identity};
 pub use handouts::{Handout, Handouts, Settled, SettledList, UnknownTag};
 pub use limits::Limits;
-pub use pattern::{PATTERN_BYTES_MAX, check_pattern};
+pub use pattern::{PATTERN_BYTES_MAX, Pattern, check_pattern};
 pub use replies::{REPLY_TO, Replies, ReplyInbox};
 pub use wakeups::Wakeups;

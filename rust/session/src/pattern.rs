@@ -1,4 +1,4 @@
-//! The regular expressions of permissions.
+//! The regular expressions of permissions, and of the policies of an import.
 //!
 //! As in RabbitMQ a pattern is searched for, not anchored: `^` and `$` are the user's to write; and the empty pattern is
 //! `^$`, which grants nothing but the name that is empty. The dialect is Rust's `regex`, which has no look-around and no
@@ -18,7 +18,7 @@ const NESTING_MAX: u32 = 64;
 
 /// A compiled pattern. The two that nearly everybody uses need no engine.
 #[derive(Clone, Debug)]
-pub(crate) enum Pattern {
+pub enum Pattern {
     /// `.*` and what else matches every text.
     Everything,
     /// The empty pattern, and `^$`.
@@ -28,7 +28,11 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    pub(crate) fn compile(pattern: &str) -> Result<Pattern, String> {
+    /// The pattern, ready to match.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the place.
+    pub fn compile(pattern: &str) -> Result<Pattern, String> {
         match pattern {
             "" | "^$" => return Ok(Pattern::Empty),
             ".*" | "^.*" | ".*$" => return Ok(Pattern::Everything),
@@ -49,8 +53,9 @@ impl Pattern {
             .map_err(|error| format!("invalid pattern '{pattern}': {error}"))
     }
 
+    /// Whether it is found in the text; in time linear in the text.
     #[inline]
-    pub(crate) fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         match self {
             Pattern::Everything => true,
             Pattern::Empty => text.is_empty(),

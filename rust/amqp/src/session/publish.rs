@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wherry_engine::properties::PropertiesView;
 use wherry_engine::table::{TableView, ValueView};
 use wherry_engine::{Delay, Error, Exchange, ExchangeKind, Message, NewMessage, Ticket};
-use wherry_session::{Action, Failure, Replies, Resource};
+use wherry_session::{Access, Action, Failure, Replies, Resource};
 
 use super::channel::Channel;
 use super::connection::{Connection, Pause};
@@ -245,6 +245,7 @@ pub(super) fn make(
     cn.traffic.messages_in += 1;
     let mut properties = or_nothing(properties);
     let mut delay = Delay::None;
+    let mut copies = false;
     let addressed;
     if let Some(&[f1, f0]) = properties.first_chunk() {
         let flags = u16::from_be_bytes([f1, f0]);
@@ -264,6 +265,7 @@ pub(super) fn make(
         {
             super::topology::check_depth(cn, headers)?;
             delay = inspect(headers)?;
+            copies = headers.get("CC").is_some() || headers.get("BCC").is_some();
         }
         if flags & REPLY_TO != 0 && reply::is_request(properties) {
             addressed = reply::addressed(properties, ch.reply.as_ref())?;
@@ -276,6 +278,9 @@ pub(super) fn make(
     if target.is_topic {
         let access = &cn.open()?.access;
         access.check_topic(Action::Write, target.exchange.name(), routing_key)?;
+        if copies {
+            check_copies(access, target.exchange.name(), properties)?;
+        }
     }
     let message = NewMessage {
         routing_key,
@@ -444,6 +449,26 @@ fn check_user(cn: &Connection, properties: &[u8]) -> Result<(), Failure> {
         String::from_utf8_lossy(claimed),
         cn.user
     )))
+}
+
+/// Routing keys that a message brings in its headers need the same topic permission as its own.
+fn check_copies(access: &Access, exchange: &str, properties: &[u8]) -> Result<(), Failure> {
+    let Some(headers) = PropertiesView::new(properties).headers() else {
+        return Ok(());
+    };
+    for name in ["CC", "BCC"] {
+        let Some(ValueView::Array(keys)) = headers.get(name) else {
+            continue;
+        };
+        for key in keys.iter() {
+            if let ValueView::Str(key) = key
+                && let Ok(key) = std::str::from_utf8(key)
+            {
+                access.check_topic(Action::Write, exchange, key)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Looks through the headers once for those that mean something to a publish.

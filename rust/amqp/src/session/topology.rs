@@ -318,6 +318,23 @@ pub(super) fn declare_queue(
         host.queue(name).ok()
     };
     let exists = existing.is_some();
+    if !exists && name.starts_with("amq.") {
+        return Err(access_refused(format!(
+            "queue name '{name}' contains reserved prefix 'amq.*'"
+        )));
+    }
+    // A name of the server's choice is subject to permissions as any other.
+    let by_server = name.is_empty();
+    let generated;
+    let name = if by_server {
+        generated = host.generated_queue_name();
+        &generated
+    } else {
+        name
+    };
+    let access = &cn.open()?.access;
+    access.check(Action::Configure, Resource::Queue(name))?;
+    // After the permission: who has none is not told whose the queue is.
     if let Some(queue) = existing
         && queue.options().exclusive.is_some() != flags.special
     {
@@ -326,15 +343,6 @@ pub(super) fn declare_queue(
             "cannot obtain exclusive access to locked queue '{name}' in vhost '{}'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.",
             host.name()
         )));
-    }
-    if !exists && name.starts_with("amq.") {
-        return Err(access_refused(format!(
-            "queue name '{name}' contains reserved prefix 'amq.*'"
-        )));
-    }
-    let access = &cn.open()?.access;
-    if !name.is_empty() {
-        access.check(Action::Configure, Resource::Queue(name))?;
     }
     check_depth(cn, table)?;
     let options = arguments::queue_options(
@@ -347,12 +355,13 @@ pub(super) fn declare_queue(
     )?;
     if !exists {
         check_queue_room(cn, &host, name)?;
-        if let Some(dead_letters) = &options.dead_letter_exchange {
-            access.check(Action::Read, Resource::Queue(name))?;
-            access.check(Action::Write, Resource::Exchange(dead_letters))?;
-        }
+        access.check_dead_letters(name, &options, |queue| host.queue(queue).is_ok())?;
     }
-    let (queue, ticket) = host.declare_queue(name, options)?;
+    let (queue, ticket) = if by_server {
+        host.declare_queue_generated(name, options)?
+    } else {
+        host.declare_queue(name, options)?
+    };
     if flags.special {
         remember_exclusive(cn, &host, queue.name());
     }

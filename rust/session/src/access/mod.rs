@@ -20,6 +20,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
+use wherry_engine::QueueOptions;
 
 use crate::failure::{Failure, FailureKind};
 
@@ -194,6 +195,31 @@ impl Access {
             return Ok(());
         }
         Err(self.refused(resource))
+    }
+
+    /// What a new queue needs beyond configure: its dead letters may go only where the user could publish them, and a
+    /// queue for them is made only where the user could make it.
+    ///
+    /// # Errors
+    /// [`FailureKind::AccessRefused`] in RabbitMQ's words.
+    pub fn check_dead_letters(
+        &self,
+        name: &str,
+        options: &QueueOptions,
+        exists: impl FnOnce(&str) -> bool,
+    ) -> Result<(), Failure> {
+        if let Some(exchange) = &options.dead_letter_exchange {
+            self.check(Action::Read, Resource::Queue(name))?;
+            self.check(Action::Write, Resource::Exchange(exchange))?;
+        }
+        if let Some(queue) = options.retry.as_ref().and_then(|r| r.dead_letter.as_ref()) {
+            self.check(Action::Read, Resource::Queue(name))?;
+            self.check(Action::Write, Resource::Exchange(""))?;
+            if !exists(queue) {
+                self.check(Action::Configure, Resource::Queue(queue))?;
+            }
+        }
+        Ok(())
     }
 
     #[cold]

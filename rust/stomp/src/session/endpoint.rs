@@ -78,9 +78,16 @@ pub(super) fn declare(
         )
         .into());
     }
-    if !name.is_empty() {
-        access.check(Action::Configure, Resource::Queue(name))?;
-    }
+    // A name of the server's choice is subject to permissions as any other.
+    let by_server = name.is_empty();
+    let generated;
+    let name = if by_server {
+        generated = host.generated_queue_name();
+        &generated
+    } else {
+        name
+    };
+    access.check(Action::Configure, Resource::Queue(name))?;
     let options = declared::queue_options(
         host.name(),
         name,
@@ -92,7 +99,11 @@ pub(super) fn declare(
     if !exists {
         check_new_queue(cn, &host, access, name, &options)?;
     }
-    let (queue, ticket) = host.declare_queue(name, options)?;
+    let (queue, ticket) = if by_server {
+        host.declare_queue_generated(name, options)?
+    } else {
+        host.declare_queue(name, options)?
+    };
     if life.exclusive {
         cn.remember_exclusive(&queue);
     }
@@ -111,10 +122,7 @@ fn check_new_queue(
     if check(u64::MAX - 1).is_err() {
         check(host.queues().len() as u64)?;
     }
-    if let Some(dead_letters) = &options.dead_letter_exchange {
-        access.check(Action::Read, Resource::Queue(name))?;
-        access.check(Action::Write, Resource::Exchange(dead_letters))?;
-    }
+    access.check_dead_letters(name, options, |queue| host.queue(queue).is_ok())?;
     Ok(())
 }
 

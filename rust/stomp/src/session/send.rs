@@ -249,11 +249,13 @@ fn temporary_queue(core: &mut Core, destination: &str) -> Result<String, Refusal
         auto_delete: true,
         ..wherry_engine::QueueOptions::default()
     };
-    let (queue, _) = cn.open()?.host.declare_queue("", life)?;
+    let open = cn.open()?;
+    let name = open.host.generated_queue_name();
+    for action in [Action::Configure, Action::Read] {
+        open.access.check(action, Resource::Queue(&name))?;
+    }
+    let (queue, _) = open.host.declare_queue_generated(&name, life)?;
     cn.remember_exclusive(&queue);
-    cn.open()?
-        .access
-        .check(Action::Read, Resource::Queue(queue.name()))?;
     let options = ConsumerOptions {
         tag: String::new(),
         no_ack: true,
