@@ -62,10 +62,6 @@ GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
         closes_channel(406),
     ),
     "reply forged": (_CRASH, closes_channel(404)),
-    "channel above the maximum": (
-        "RabbitMQ counts channels; the number itself must be allowed too",
-        closes_connection(530),
-    ),
     "body size 2^63": ("refused as soon as its size is known", closes_channel(406)),
     "header with unknown flag": (_CRASH, closes_connection(501)),
     "class unknown": (_CRASH, closes_connection(501, 502, 503, 540)),

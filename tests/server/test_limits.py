@@ -82,6 +82,9 @@ def test_channel_max() -> None:
     with serving(channel_max=2) as server, raw(server) as client:
         assert tuned(client)[0] == 2
         opened(client, 2, 4096)
+        for channel in (1, 2):
+            client.send(method(channel, 20, 10, short("")))
+            assert client.method() == (20, 11)
         client.send(method(3, 20, 10, short("")))
         closed_with(client, 530)
 

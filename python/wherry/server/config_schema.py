@@ -310,7 +310,7 @@ class Limits:
             description="Bytes of a message's body. A larger one closes the channel with 406.",
             extra=SIZE,
         ),
-    ] = 16 * MIB
+    ] = 128 * MIB
     table_depth_max: Annotated[
         int,
         Meta(

@@ -16,7 +16,8 @@ pub struct Limits {
     /// Seconds between heartbeats that are offered in tune. RabbitMQ's: short enough for firewalls that forget idle
     /// connections, long enough not to call a slow peer dead.
     pub heartbeat_seconds: u16,
-    /// Bytes of one message's body. RabbitMQ's since 4.0: larger things belong in a store with a reference here.
+    /// Bytes of one message's body. RabbitMQ's until 4.0, which has 16 MiB; clients' own suites send more than that. It is also
+    /// what the engine takes.
     pub message_bytes_max: u64,
     /// Seconds from the connection to the open virtual host. RabbitMQ's: two round trips and a password hash take less
     /// than one; who holds a socket open and says nothing gets no more.
@@ -59,7 +60,7 @@ impl Default for Limits {
             frame_max: 131_072,
             channel_max: 2047,
             heartbeat_seconds: 60,
-            message_bytes_max: 16 << 20,
+            message_bytes_max: MESSAGE_BYTES_MAX as u64,
             handshake_seconds: 10,
             connections_max: 65_536,
             connections_per_user_max: u64::MAX,

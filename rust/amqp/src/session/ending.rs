@@ -76,8 +76,8 @@ impl State {
 
     /// Everything that the connection has is given back. Idempotent.
     pub(super) fn end(&mut self, end: End) {
-        for number in 0..self.channels.slots.len() {
-            self.end_channel(number as u16, end);
+        for number in self.channels.numbers() {
+            self.end_channel(number, end);
         }
         self.channels = Channels::default();
         self.cn.output.drop_held();

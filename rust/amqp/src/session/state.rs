@@ -3,6 +3,7 @@
 //! Everything here runs under the session's mutex and never waits. Frames are worked off in order until something
 //! pauses the connection (`Pause`); what stands behind is kept, bounded, and worked off when the pause is over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wherry_engine::Broker;
@@ -25,46 +26,73 @@ use crate::codec::{
     parse_frame, parse_protocol_header,
 };
 
+/// Clients number their channels from 1: those below this are in a table, which costs eight bytes for each number up to the
+/// highest. Any number may be used (RabbitMQ limits how many are open, not which), and one is enough to fill such a table.
+const DENSE_NUMBERS: u16 = 2048;
+
 /// Channels by number.
 #[derive(Default)]
 pub(super) struct Channels {
-    pub(super) slots: Vec<Option<Box<Channel>>>,
+    dense: Vec<Option<Box<Channel>>>,
+    sparse: BTreeMap<u16, Box<Channel>>,
     pub(super) open: usize,
 }
 
 impl Channels {
     #[inline]
     pub(super) fn get_mut(&mut self, number: u16) -> Option<&mut Channel> {
-        self.slots.get_mut(usize::from(number))?.as_deref_mut()
+        if number < DENSE_NUMBERS {
+            self.dense.get_mut(usize::from(number))?.as_deref_mut()
+        } else {
+            self.sparse.get_mut(&number).map(|channel| &mut **channel)
+        }
     }
 
     pub(super) fn get(&self, number: u16) -> Option<&Channel> {
-        self.slots.get(usize::from(number))?.as_deref()
+        if number < DENSE_NUMBERS {
+            self.dense.get(usize::from(number))?.as_deref()
+        } else {
+            self.sparse.get(&number).map(|channel| &**channel)
+        }
     }
 
     fn insert(&mut self, channel: Channel) {
-        let number = usize::from(channel.number);
-        if self.slots.len() <= number {
-            self.slots.resize_with(number + 1, || None);
+        let (number, channel) = (channel.number, Box::new(channel));
+        if number < DENSE_NUMBERS {
+            let index = usize::from(number);
+            if self.dense.len() <= index {
+                self.dense.resize_with(index + 1, || None);
+            }
+            self.dense[index] = Some(channel);
+        } else {
+            self.sparse.insert(number, channel);
         }
-        self.slots[number] = Some(Box::new(channel));
         self.open += 1;
     }
 
     pub(super) fn remove(&mut self, number: u16) -> Option<Box<Channel>> {
-        let channel = self.slots.get_mut(usize::from(number))?.take()?;
+        let channel = if number < DENSE_NUMBERS {
+            self.dense.get_mut(usize::from(number))?.take()?
+        } else {
+            self.sparse.remove(&number)?
+        };
         self.open -= 1;
         Some(channel)
     }
 
+    pub(super) fn numbers(&self) -> Vec<u16> {
+        self.iter().map(|channel| channel.number).collect()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Channel> {
-        self.slots.iter().flatten().map(|channel| &**channel)
+        let dense = self.dense.iter().flatten();
+        dense.chain(self.sparse.values()).map(|channel| &**channel)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
-        self.slots
-            .iter_mut()
-            .flatten()
+        let dense = self.dense.iter_mut().flatten();
+        dense
+            .chain(self.sparse.values_mut())
             .map(|channel| &mut **channel)
     }
 }
@@ -321,7 +349,7 @@ impl State {
         }
         let most = usize::from(self.cn.channel_max)
             .min(self.cn.limits().channels_per_connection_max as usize);
-        if self.channels.open >= most || frame.channel > self.cn.channel_max {
+        if self.channels.open >= most {
             return self.fail(
                 not_allowed(format!(
                     "number of channels opened ({}) has reached the negotiated channel_max ({most})",

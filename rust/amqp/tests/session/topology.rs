@@ -782,6 +782,12 @@ fn channels_are_limited_and_opened_once() {
         "NOT_ALLOWED - number of channels opened (1) has reached the negotiated channel_max (1)",
     );
 
+    // How many, not which.
+    let mut client = Server::new().channel();
+    client.open(65_535);
+    client.send(65_535, &Method::ChannelOpen {});
+    client.expect_close(504, "CHANNEL_ERROR - second 'channel.open' seen");
+
     let mut client = Server::new().channel();
     client.send(1, &Method::ChannelOpen {});
     client.expect_close(504, "CHANNEL_ERROR - second 'channel.open' seen");
