@@ -104,10 +104,6 @@ GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
 }
 
 
-PENDING: dict[str, str] = {}
-"""Cases that are known to be wrong still. An entry goes when it is mended."""
-
-
 def comparable(answers: Any) -> Any:
     """Without the headers that RabbitMQ has added to dead letters since."""
     if isinstance(answers, dict):

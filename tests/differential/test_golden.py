@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from differential.cases import CASES
-from differential.differences import GOLDEN, PENDING, comparable
+from differential.differences import GOLDEN, comparable
 from differential.steps import prefix, run_all
 from wire import brokers
 
@@ -48,6 +48,4 @@ def test_answers_as_recorded(name: str, broker: brokers.Broker) -> None:
             return
         pytest.fail(f"differs otherwise than meant ({reason}): {answers[-1]}")
     for step, got, wanted in zip(CASES[name], answers, RECORDED[name]["answers"], strict=True):
-        if name in PENDING and comparable(got) != comparable(wanted):
-            pytest.xfail(PENDING[name])
         assert comparable(got) == comparable(wanted), f"after {step}"

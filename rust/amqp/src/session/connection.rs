@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use wherry_engine::table::{Table, TableView, Value};
 use wherry_engine::{Notify, OwnerId, Ticket, VirtualHost};
-use wherry_session::{Access, Admission, Failure, FrontEnd, Limits};
+use wherry_session::{
+    Access, Admission, Credentials, Failure, FrontEnd, Limits, Peer, Secret, Wakeups,
+};
 
 use super::failing::{channel_error, command_invalid, not_allowed};
 use super::output::Output;
-use super::status::{Credentials, Peer, Secret};
 use super::stuck::Stuck;
-use super::wakeups::Wakeups;
 use crate::codec::{FRAME_MIN_SIZE, Method, PROTOCOL_HEADER, ReplyCode};
 
 /// Bytes of a frame before a size is negotiated. The specification asks for 4096, RabbitMQ allows twice that, since

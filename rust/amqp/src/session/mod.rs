@@ -5,7 +5,7 @@
 //! the returned [`Status`] says. Nothing here waits for anything but the session's own mutex, so any thread may call.
 //!
 //! ```text
-//! status        bytes in: input -> state (frames) -> dispatch (methods)      bytes out: output (answers, held for the disk)
+//!               bytes in: input -> state (frames) -> dispatch (methods)      bytes out: output (answers, held for the disk)
 //! wakeups                         connection  handshake, limits, close                  writing  (confirms)
 //! info                            topology    exchanges, queues                         deliver  (consumers in turn)
 //! time                            content, publish, run, stuck, reply, tx, consume, settle
@@ -14,7 +14,6 @@
 //!
 //! Rules and texts are RabbitMQ's; 3.10 was asked for them. On purpose otherwise:
 //!
-//! - A channel number above the negotiated maximum is refused, not only so many channels.
 //! - An unknown method is answered with 540, bytes that are no table with 501; RabbitMQ resets the connection.
 //! - A transaction is atomic, and its `commit-ok` means that it is on stable storage; so do declare-ok, bind-ok and delete-ok
 //!   of durable things.
@@ -41,7 +40,6 @@ mod reply;
 mod run;
 mod settle;
 mod state;
-mod status;
 mod stuck;
 mod time;
 mod topology;
@@ -49,9 +47,8 @@ mod tx;
 mod wakeups;
 mod writing;
 
-pub use info::SessionInfo;
-pub use status::{Credentials, Peer, Secret, Status};
 pub use tx::TRANSACTION_BYTES_MAX;
+pub use wherry_session::{Credentials, Peer, Secret, SessionInfo, Status};
 
 use std::sync::Arc;
 
@@ -117,7 +114,7 @@ impl Session {
         self.with(|state| state.authenticated(user))
     }
 
-    /// The credentials are wrong. A connection that is open already, whose client renews its secret, goes on.
+    /// The credentials are wrong, or whoever renews a secret may be here no more: the connection ends.
     pub fn refused(&self) -> Status {
         self.with(State::refused)
     }

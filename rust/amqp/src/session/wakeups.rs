@@ -1,58 +1,5 @@
-//! Wake-ups: from a publisher's thread to the session whose consumer can go on.
-//!
-//! The engine calls [`Wakeups::notify`] from any thread, often inside another session's `receive`, so it must not take
-//! this session's mutex: the number of what became ready goes on a lock-free queue (crossbeam's `SegQueue`), and the
-//! server is told once until the session has looked. What is on the queue is bounded by the consumers: each asks for
-//! one notice at a time.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crossbeam_queue::SegQueue;
-use wherry_engine::Notify;
-
-/// The receiver of every notice for one session.
-pub(super) struct Wakeups {
-    ready: SegQueue<u64>,
-    /// Whether the server was told and the session has not looked since.
-    told: AtomicBool,
-    outer: Arc<dyn Notify>,
-    token: u64,
-}
-
-impl Wakeups {
-    pub(super) fn new(outer: Arc<dyn Notify>, token: u64) -> Wakeups {
-        Wakeups {
-            ready: SegQueue::new(),
-            told: AtomicBool::new(false),
-            outer,
-            token,
-        }
-    }
-
-    /// Before the queue is emptied: what comes from now on is told again.
-    pub(super) fn look(&self) {
-        // AcqRel: pairs with the swap in `notify`. A notice that came before is on the queue already.
-        self.told.swap(false, Ordering::AcqRel);
-    }
-
-    pub(super) fn pop(&self) -> Option<(u16, u32)> {
-        self.ready.pop().map(place)
-    }
-
-    pub(super) fn any(&self) -> bool {
-        !self.ready.is_empty()
-    }
-}
-
-impl Notify for Wakeups {
-    fn notify(&self, token: u64) {
-        self.ready.push(token);
-        if !self.told.swap(true, Ordering::AcqRel) {
-            self.outer.notify(self.token);
-        }
-    }
-}
+//! How a notice names what became ready: channel and slot in one number. The list of notices is the same for every protocol:
+//! [`wherry_session::Wakeups`].
 
 /// The number by which a consumer (or a channel's reply inbox) is named in a notice. A number that is stale by the time
 /// it is read costs a look, no more.
@@ -60,38 +7,19 @@ pub(super) fn token(channel: u16, slot: u32) -> u64 {
     u64::from(channel) << 32 | u64::from(slot)
 }
 
-fn place(token: u64) -> (u16, u32) {
+/// Channel and slot of a token.
+pub(super) fn place(token: u64) -> (u16, u32) {
     ((token >> 32) as u16, token as u32)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
 
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Notify for Count {
-        fn notify(&self, token: u64) {
-            assert_eq!(token, 7);
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     #[test]
-    fn the_server_is_told_once_until_the_session_looks() {
-        let count = Arc::new(Count::default());
-        let wakeups = Wakeups::new(count.clone(), 7);
-        wakeups.notify(token(65_535, u32::MAX));
-        wakeups.notify(token(1, 2));
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        wakeups.look();
-        assert_eq!(wakeups.pop(), Some((65_535, u32::MAX)));
-        assert_eq!(wakeups.pop(), Some((1, 2)));
-        assert!(!wakeups.any());
-        wakeups.notify(token(3, 0));
-        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    fn a_token_names_its_place() {
+        for at in [(0, 0), (1, 2), (65_535, u32::MAX)] {
+            assert_eq!(place(token(at.0, at.1)), at);
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Bytes out: answers, confirms, deliveries; and what the server has to do next.
 
-use wherry_session::{Failure, Verdict};
+use wherry_session::{Failure, Status, Verdict};
 
 use super::channel::Channel;
 use super::connection::{Pause, Phase};
 use super::deliver;
 use super::state::State;
-use super::status::Status;
+use super::wakeups;
 use crate::codec::Method;
 
 impl State {
@@ -112,7 +112,8 @@ impl State {
             return;
         }
         self.cn.wakeups.look();
-        while let Some((number, slot)) = self.cn.wakeups.pop() {
+        while let Some(token) = self.cn.wakeups.pop() {
+            let (number, slot) = wakeups::place(token);
             if let Some(ch) = self.channels.get_mut(number) {
                 deliver::notified(ch, &mut self.cn, slot);
             }
