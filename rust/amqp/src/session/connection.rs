@@ -5,7 +5,7 @@
 //!    |                  |                        |                              |                    |                 |
 //!    +--other header----+-------error------------+--refused---------------------+--------------------+--> Closed       |
 //!                                                        Closed <--close-ok, or none in time-- Closing <--error, shut_down
-//!                                                        Closed <--close----------------------------------------------+
+//!                                                        Closed <--the client's socket, or time-- Left <--close-----+
 //! ```
 //!
 //! Before authentication an error ends the connection at once: a peer that nobody knows is given a reason, and no time.
@@ -46,6 +46,9 @@ pub(super) enum Phase {
     Running,
     /// `connection.close` was sent; nothing counts any more but its answer.
     Closing,
+    /// The client closed and was answered. The socket is its to close first, as with RabbitMQ: clients that read the end of
+    /// the stream together with the answer take it for a lost connection.
+    Left,
     /// Flush and close.
     Closed,
 }
@@ -60,17 +63,22 @@ impl Phase {
             Phase::Opening => "opening",
             Phase::Running => "running",
             Phase::Closing => "closing",
-            Phase::Closed => "closed",
+            Phase::Left | Phase::Closed => "closed",
         }
     }
 
     pub(super) fn is_over(self) -> bool {
-        matches!(self, Phase::Closing | Phase::Closed)
+        matches!(self, Phase::Closing | Phase::Left | Phase::Closed)
+    }
+
+    /// Whether nothing that still comes is looked at.
+    pub(super) fn is_deaf(self) -> bool {
+        matches!(self, Phase::Left | Phase::Closed)
     }
 
     /// Whether the peer has not opened the connection yet.
     pub(super) fn is_handshake(self) -> bool {
-        !matches!(self, Phase::Running | Phase::Closing | Phase::Closed)
+        self != Phase::Running && !self.is_over()
     }
 }
 

@@ -71,6 +71,9 @@ impl State {
     }
 
     pub(super) fn shut_down(&mut self, code: ReplyCode, text: &str) {
+        if self.cn.phase == Phase::Left {
+            self.cn.phase = Phase::Closed; // all is said
+        }
         self.close(code, &format!("{} - {text}", code.name()), (0, 0));
     }
 

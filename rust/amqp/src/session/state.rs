@@ -134,7 +134,7 @@ impl State {
     }
 
     pub(super) fn receive(&mut self, bytes: &[u8]) {
-        if self.cn.phase == Phase::Closed {
+        if self.cn.phase.is_deaf() {
             return;
         }
         self.cn.heard = true;
@@ -156,7 +156,7 @@ impl State {
             let used = self.process(rest);
             rest = &rest[used..];
         }
-        if self.cn.phase == Phase::Closed {
+        if self.cn.phase.is_deaf() {
             self.input.clear();
         } else if !rest.is_empty() {
             self.keep(rest);
@@ -190,7 +190,7 @@ impl State {
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.cn.pause.any() || self.cn.phase == Phase::Closed
+        self.cn.pause.any() || self.cn.phase.is_deaf()
     }
 
     /// Works off what was kept, as far as it goes.
@@ -200,7 +200,7 @@ impl State {
         }
         let (bytes, start) = self.input.take();
         let used = self.process(&bytes[start..]);
-        if self.cn.phase == Phase::Closed {
+        if self.cn.phase.is_deaf() {
             return;
         }
         self.input.put_back(bytes, start + used);
@@ -319,7 +319,7 @@ impl State {
             (Phase::Closing | Phase::Running, Method::ConnectionClose { .. }) => {
                 self.end(End::Clean);
                 self.cn.output.send(0, &Method::ConnectionCloseOk {});
-                self.cn.phase = Phase::Closed;
+                self.cn.phase = Phase::Left;
             }
             (Phase::Closing, _) => {}
             (phase, Method::ConnectionClose { .. }) if phase.is_handshake() => {

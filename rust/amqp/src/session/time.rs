@@ -46,7 +46,7 @@ impl State {
         }
         match self.cn.phase {
             Phase::Closed => return,
-            Phase::Closing => {
+            Phase::Closing | Phase::Left => {
                 let since = *times.closing.get_or_insert(now);
                 if now - since > CLOSE_SECONDS {
                     self.cn.phase = Phase::Closed;

@@ -114,8 +114,37 @@ fn a_client_gets_in() {
         },
     );
     client.expect(0, &Method::ConnectionCloseOk {});
-    assert!(client.status.contains(Status::CLOSE));
+    assert!(!client.status.contains(Status::CLOSE)); // the client's turn
     assert_eq!(server.front.connections(), 0);
+}
+
+#[test]
+fn who_has_closed_closes_the_socket_first_but_not_for_ever() {
+    let server = Server::new();
+    let goodbye = Method::ConnectionClose {
+        reply_code: 200,
+        reply_text: "bye",
+        class_id: 0,
+        method_id: 0,
+    };
+    let mut client = server.connect();
+    client.send(0, &goodbye);
+    client.expect(0, &Method::ConnectionCloseOk {});
+    // What still comes is not looked at.
+    client.raw(b"nonsense");
+    client.expect_silence();
+    client.session.tick(0.0);
+    client.session.tick(9.0);
+    assert!(!client.session.status().contains(Status::CLOSE));
+    client.session.tick(10.5);
+    assert!(client.session.status().contains(Status::CLOSE));
+
+    let mut client = server.connect();
+    client.send(0, &goodbye);
+    client.expect(0, &Method::ConnectionCloseOk {});
+    client.session.shut_down("maintenance");
+    client.expect_silence();
+    assert!(client.session.status().contains(Status::CLOSE));
 }
 
 #[test]
