@@ -60,7 +60,9 @@ from wherry._types import (
     Binding,
     BrokerStatistics,
     BrowsedMessage,
+    ConsumerCount,
     Death,
+    Dedup,
     ExchangeStatistics,
     JournalStatistics,
     Properties,
@@ -71,6 +73,7 @@ from wherry._types import (
     Retry,
     ScheduledMessage,
 )
+from wherry._watch import ConsumerWatch
 
 __all__ = [
     # Opening
@@ -83,6 +86,7 @@ __all__ = [
     "Exchange",
     "Queue",
     "Consumer",
+    "ConsumerWatch",
     "Delivery",
     "Batch",
     "Batches",
@@ -90,6 +94,7 @@ __all__ = [
     # Values
     "Message",
     "Retry",
+    "Dedup",
     "Properties",
     "PublishOptions",
     "QueueOptions",
@@ -98,6 +103,7 @@ __all__ = [
     "ScheduledMessage",
     "Death",
     "Binding",
+    "ConsumerCount",
     "BrokerStatistics",
     "ExchangeStatistics",
     "JournalStatistics",

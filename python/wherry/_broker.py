@@ -13,6 +13,7 @@ from wherry._loop import current_loop
 from wherry._queue import Queue
 from wherry._statistics import broker_statistics
 from wherry._waits import Waits
+from wherry._watch import Watching
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from wherry import blocking
     from wherry._types import (
         BrokerStatistics,
+        Dedup,
         Durability,
         ExchangeType,
         PublishOptions,
@@ -81,6 +83,7 @@ class VirtualHost:
         auto_delete: bool = False,
         internal: bool = False,
         alternate_exchange: str | None = None,
+        dedup: Dedup | None = None,
         passive: bool = False,
     ) -> Exchange:
         """Make sure that an exchange exists, and return it. Declaring it again the same way changes
@@ -97,6 +100,7 @@ class VirtualHost:
             auto_delete: delete it when its last binding goes.
             internal: take messages from other exchanges only.
             alternate_exchange: name of the exchange for messages that no binding takes.
+            dedup: a `wherry.Dedup`: judge what is published to it before it is routed.
             passive: only look whether it exists; the other arguments are ignored.
 
         Raises:
@@ -114,6 +118,7 @@ class VirtualHost:
                 auto_delete=auto_delete,
                 internal=internal,
                 alternate_exchange=alternate_exchange,
+                dedup=dedup,
             )
         return self.exchange(name)
 
@@ -181,6 +186,7 @@ class VirtualHost:
             delivery_limit: redeliveries before a message is dead-lettered.
             single_active_consumer: one consumer at a time gets messages.
             lease: seconds after which a delivery that was not settled returns to its place.
+            dedup: a `wherry.Dedup`: do not store a message again whose id was seen already.
 
         Raises:
             PreconditionFailed: it exists with other properties.
@@ -270,6 +276,16 @@ class VirtualHost:
                 room. No limit unless given.
         """
         return Subscribing(self, pattern, prefetch, no_ack, max_length)
+
+    def watch_consumers(self) -> Watching:
+        """Hear how many consumers each queue has, without asking again and again:
+        `async with broker.watch_consumers() as counts:`, then `async for queue, consumers in
+        counts:`.
+
+        First come the queues that have consumers now, then each queue whose number has changed,
+        with what it is when you take it: who is slow misses what lies between, never the last word.
+        """
+        return Watching(self)
 
 
 @final

@@ -13,6 +13,7 @@ from typing_extensions import Self, disjoint_base
 from wherry._types import (
     BrowsedMessage,
     Death,
+    Dedup,
     Durability,
     ExchangeType,
     Overflow,
@@ -28,6 +29,7 @@ __all__ = [
     "Clock",
     "Completed",
     "Consumer",
+    "ConsumerWatch",
     "Delivery",
     "Engine",
     "Exchange",
@@ -182,6 +184,7 @@ class VirtualHost:
         auto_delete: bool = False,
         internal: bool = False,
         alternate_exchange: str | None = None,
+        dedup: Dedup | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> int:
         """Declares an exchange; a receipt."""
@@ -206,6 +209,7 @@ class VirtualHost:
         delivery_limit: int | None = None,
         single_active_consumer: bool = False,
         lease: float | None = None,
+        dedup: Dedup | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> tuple[str, int]:
         """Declares a queue; its name and a receipt."""
@@ -433,6 +437,27 @@ class BlockingConsumer(Consumer):
     def _take_more(self, deliveries: list[Delivery], max: int, seconds: float) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Delivery: ...
+
+@final
+class ConsumerWatch:
+    """What the public `ConsumerWatch` classes stand on. With a port for an event loop, without one
+    for plain threads.
+    """
+
+    def __new__(cls, host: VirtualHost, port: Port | None = None) -> Self: ...
+    def take_nowait(self, max: int) -> list[tuple[str, int]]:
+        """Up to `max` queues whose number of consumers has changed, and what it is now."""
+
+    def wait_take(self, max: int, timeout: float | None) -> list[tuple[str, int]]:
+        """As `take_nowait`, waiting for the first one on a plain thread; an empty list when
+        `timeout` seconds passed.
+        """
+
+    @property
+    def _token(self) -> int: ...
+    def _arm(self) -> bool: ...
+    def _disarm(self) -> None: ...
+    def _cancel(self) -> None: ...
 
 @final
 class Delivery:

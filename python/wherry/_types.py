@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +63,7 @@ class QueueOptions(TypedDict, total=False):
     delivery_limit: int | None
     single_active_consumer: bool
     lease: float | None
+    dedup: Dedup | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,31 @@ class Retry:
     """How delays grow."""
     dead_letter: str | None = None
     """Name of the queue for messages out of attempts; made, durable, if it does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """A window of deduplication: a message whose id is in it is accepted and confirmed, and not
+    stored again. Ids of persistent messages in durable queues and exchanges survive a restart.
+    """
+
+    window: float | None = None
+    """Seconds that an id is remembered."""
+    size: int | None = None
+    """So many ids are remembered, the newest ones. With both, whichever is over first."""
+    header: str | None = None
+    """The header, or property, with the id; `x-dedup-id` unless given. A message without one is
+    never a duplicate.
+    """
+
+
+class ConsumerCount(NamedTuple):
+    """How many consumers a queue has now."""
+
+    queue: str
+    """Its name."""
+    consumers: int
+    """How many there are, those of `get` not counted; 0 too for a queue that was deleted."""
 
 
 @dataclass(frozen=True, slots=True)

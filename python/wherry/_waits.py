@@ -115,9 +115,11 @@ class Waits:
 
     # Waiting
 
-    async def ready(self, consumer: _core.Consumer, seconds: float | None = None) -> None:
-        """Wait until the consumer may have something, or `seconds` passed. Then take, whatever
-        happened.
+    async def ready(
+        self, consumer: _core.Consumer | _core.ConsumerWatch, seconds: float | None = None
+    ) -> None:
+        """Wait until the consumer (or watch) may have something, or `seconds` passed. Then take,
+        whatever happened.
         """
         if consumer._arm():
             await self.loop.checkpoint()
@@ -132,7 +134,9 @@ class Waits:
             if not woken:
                 self._unpark(consumer, token, waiter)
 
-    def _unpark(self, consumer: _core.Consumer, token: int, waiter: Waiter) -> None:
+    def _unpark(
+        self, consumer: _core.Consumer | _core.ConsumerWatch, token: int, waiter: Waiter
+    ) -> None:
         """This task does not wait any more, and was not told of anything."""
         others = self._parked.get(token)
         if others is not None and waiter in others:

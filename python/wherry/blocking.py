@@ -27,6 +27,7 @@ from wherry._errors import Busy, QueueEmpty, WherryError
 from wherry._exchange import CHUNK, ExchangeViews, name_of
 from wherry._queue import QueueViews
 from wherry._statistics import broker_statistics
+from wherry._types import ConsumerCount
 
 if TYPE_CHECKING:
     import os
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from wherry._types import (
         BrokerStatistics,
+        Dedup,
         Durability,
         ExchangeType,
         PublishOptions,
@@ -43,7 +45,16 @@ if TYPE_CHECKING:
         Unpack,
     )
 
-__all__ = ["Batches", "Broker", "Consumer", "Exchange", "Queue", "VirtualHost", "open"]
+__all__ = [
+    "Batches",
+    "Broker",
+    "Consumer",
+    "ConsumerWatch",
+    "Exchange",
+    "Queue",
+    "VirtualHost",
+    "open",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,6 +136,41 @@ class Batches:
         traceback: TracebackType | None,
     ) -> None:
         self._consumer._cancel()
+
+
+@final
+class ConsumerWatch:
+    """An iterator of `wherry.ConsumerCount`. Made by `with broker.watch_consumers() as counts:`."""
+
+    __slots__ = ("_watch",)
+
+    def __init__(self, host: VirtualHost) -> None:
+        self._watch = _core.ConsumerWatch(host._core)
+
+    def take(self, max: int = 100, timeout: float | None = None) -> list[ConsumerCount]:
+        """Take what has changed, waiting for the first queue; an empty list when `timeout` seconds
+        passed. See `wherry.ConsumerWatch.take`.
+        """
+        taken = self._watch.wait_take(max, timeout)
+        return [ConsumerCount(queue, consumers) for queue, consumers in taken]
+
+    def __iter__(self) -> ConsumerWatch:
+        return self
+
+    def __next__(self) -> ConsumerCount:
+        """The next queue whose number of consumers has changed; wait for one."""
+        return self.take(1)[0]
+
+    def __enter__(self) -> ConsumerWatch:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._watch._cancel()
 
 
 @final
@@ -353,6 +399,7 @@ class VirtualHost:
         auto_delete: bool = False,
         internal: bool = False,
         alternate_exchange: str | None = None,
+        dedup: Dedup | None = None,
         passive: bool = False,
         timeout: float | None = None,
     ) -> Exchange:
@@ -366,6 +413,7 @@ class VirtualHost:
                 auto_delete=auto_delete,
                 internal=internal,
                 alternate_exchange=alternate_exchange,
+                dedup=dedup,
             )
             self._control(declare, timeout)
         return self.exchange(name)
@@ -469,6 +517,12 @@ class VirtualHost:
             consumer._cancel()
             raise
         return consumer
+
+    def watch_consumers(self) -> ConsumerWatch:
+        """Hear how many consumers each queue has: `with broker.watch_consumers() as counts:`. See
+        `wherry.Broker.watch_consumers`.
+        """
+        return ConsumerWatch(self)
 
 
 @final

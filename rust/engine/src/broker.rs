@@ -366,6 +366,7 @@ impl Broker {
         vhost.mark_deleted();
         self.core.virtual_hosts.write().remove(name);
         vhost.clear();
+        self.core.consumer_watches.tell(vhost.id(), None);
         Ok(ticket)
     }
 
@@ -536,6 +537,7 @@ impl Broker {
         }
         for host in self.core.virtual_hosts.write().drain() {
             host.1.clear();
+            self.core.consumer_watches.tell(host.1.id(), None);
         }
         self.watchers.notify();
         outcome

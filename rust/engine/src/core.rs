@@ -18,6 +18,7 @@ use crate::storage::Storage;
 use crate::timer::Timer;
 use crate::topology::IDS;
 use crate::vhost::VirtualHost;
+use crate::watch::ConsumerWatches;
 
 /// Between two steps that another thread may come between: tests make that likely, nothing else is changed by it.
 #[inline(always)]
@@ -82,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) timer: Arc<Timer<Event>>,
     pub(crate) memory: Meter,
     pub(crate) watchers: Arc<Watchers>,
+    pub(crate) consumer_watches: ConsumerWatches,
     storage: OnceLock<Storage>,
     /// For virtual hosts, exchanges, queues: never reused, since the journal names them by it.
     next_id: AtomicU32,
@@ -108,6 +110,7 @@ impl Core {
         Core {
             memory,
             watchers: Arc::default(),
+            consumer_watches: ConsumerWatches::default(),
             clock,
             timer: Arc::new(Timer::new(now)),
             storage: OnceLock::new(),

@@ -51,6 +51,7 @@ pub mod timer;
 mod topology;
 mod transaction;
 mod vhost;
+mod watch;
 
 pub use broker::{Broker, BrokerOptions, BrokerStatistics};
 pub use consumer::{Consumer, IN_TURN_AHEAD_MAX};
@@ -73,4 +74,5 @@ pub use routing::ExchangeKind;
 pub use storage::Ticket;
 pub use transaction::{Committed, TRANSACTION_ACTIONS_MAX, Transaction};
 pub use vhost::VirtualHost;
+pub use watch::ConsumerWatch;
 pub use wherry_journal::{Durability, OnCorruption, Statistics as JournalStatistics};

@@ -113,6 +113,16 @@ impl VirtualHost {
         self.id
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn unknown(&self) -> Error {
+        Error::UnknownVirtualHost {
+            name: self.name.to_string(),
+        }
+    }
+
     /// Whether it was deleted, with everything in it.
     pub fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Relaxed) // a flag; what must not miss it holds the topology lock
@@ -126,9 +136,7 @@ impl VirtualHost {
     /// Under the topology lock.
     fn check_usable(&self) -> Result<(), Error> {
         if self.is_deleted() {
-            return Err(Error::UnknownVirtualHost {
-                name: self.name.to_string(),
-            });
+            return Err(self.unknown());
         }
         Ok(())
     }

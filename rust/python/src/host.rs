@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wherry_engine::table::Table;
 use wherry_engine::{
-    ExchangeOptions, OwnerId, QueueOptions, RetryPolicy, VirtualHost as EngineHost,
+    Dedup, DedupKey, ExchangeOptions, OwnerId, QueueOptions, RetryPolicy, VirtualHost as EngineHost,
 };
 
 use crate::convert::{duration, maybe_duration};
@@ -47,6 +47,16 @@ fn retry_of(retry: &Bound<'_, PyAny>) -> Result<RetryPolicy> {
     })
 }
 
+/// Reads a `wherry.Dedup`.
+fn dedup_of(dedup: &Bound<'_, PyAny>) -> Result<Dedup> {
+    let header: Option<String> = dedup.getattr("header")?.extract()?;
+    Ok(Dedup {
+        by: header.map_or(DedupKey::Default, DedupKey::Named),
+        window: maybe_duration("dedup.window", dedup.getattr("window")?.extract()?)?,
+        size: dedup.getattr("size")?.extract()?,
+    })
+}
+
 #[pymethods]
 impl VirtualHost {
     #[new]
@@ -65,7 +75,7 @@ impl VirtualHost {
     }
 
     /// Declares an exchange; a receipt.
-    #[pyo3(signature = (name, r#type="direct", *, durable=true, auto_delete=false, internal=false, alternate_exchange=None, arguments=None))]
+    #[pyo3(signature = (name, r#type="direct", *, durable=true, auto_delete=false, internal=false, alternate_exchange=None, dedup=None, arguments=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments of a Python function"
@@ -78,6 +88,7 @@ impl VirtualHost {
         auto_delete: bool,
         internal: bool,
         alternate_exchange: Option<String>,
+        dedup: Option<&Bound<'_, PyAny>>,
         arguments: Option<&Bound<'_, PyDict>>,
     ) -> Result<u64> {
         let kind = r#type.parse().map_err(|_| {
@@ -91,6 +102,7 @@ impl VirtualHost {
             auto_delete,
             internal,
             alternate_exchange,
+            dedup: dedup.map(dedup_of).transpose()?,
             arguments: arguments_of(arguments)?,
             ..ExchangeOptions::default()
         };
@@ -98,7 +110,7 @@ impl VirtualHost {
     }
 
     /// Declares a queue; its name and a receipt.
-    #[pyo3(signature = (name, *, durable=true, exclusive=false, auto_delete=false, group_by=None, retry=None, max_priority=None, message_ttl=None, expires=None, max_length=None, max_length_bytes=None, overflow="drop-head", dead_letter_exchange=None, dead_letter_routing_key=None, delivery_limit=None, single_active_consumer=false, lease=None, arguments=None))]
+    #[pyo3(signature = (name, *, durable=true, exclusive=false, auto_delete=false, group_by=None, retry=None, max_priority=None, message_ttl=None, expires=None, max_length=None, max_length_bytes=None, overflow="drop-head", dead_letter_exchange=None, dead_letter_routing_key=None, delivery_limit=None, single_active_consumer=false, lease=None, dedup=None, arguments=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments of a Python function"
@@ -122,6 +134,7 @@ impl VirtualHost {
         delivery_limit: Option<u32>,
         single_active_consumer: bool,
         lease: Option<f64>,
+        dedup: Option<&Bound<'_, PyAny>>,
         arguments: Option<&Bound<'_, PyDict>>,
     ) -> Result<(String, u64)> {
         let options = QueueOptions {
@@ -141,8 +154,8 @@ impl VirtualHost {
             delivery_limit,
             single_active_consumer,
             lease: maybe_duration("lease", lease)?,
+            dedup: dedup.map(dedup_of).transpose()?,
             arguments: arguments_of(arguments)?,
-            ..QueueOptions::default()
         };
         let (queue, ticket) = self.host.declare_queue(name, options)?;
         Ok((queue.name().to_owned(), ticket.0))

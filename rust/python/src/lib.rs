@@ -26,6 +26,7 @@ mod server;
 mod statistics;
 mod transaction;
 mod verify;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -65,4 +66,6 @@ mod _core {
     use crate::transaction::Transaction;
     #[pymodule_export]
     use crate::verify::verify_journal;
+    #[pymodule_export]
+    use crate::watch::ConsumerWatch;
 }

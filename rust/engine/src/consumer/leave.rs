@@ -58,6 +58,9 @@ impl Consumer {
     fn step_down(&self, returned: usize) {
         self.queue.waiters.unregister(self);
         let left = self.queue.consumers.remove(self);
+        if left.is_some() {
+            self.queue.tell_consumers();
+        }
         self.queue.touch();
         self.queue.ready.trim();
         // For what it gave back, for a notice that was spent on it, and for whoever may take now that it is gone.

@@ -67,6 +67,9 @@ impl Queue {
         }
         self.touch();
         self.core.register_consumer(&consumer);
+        if !hidden {
+            self.tell_consumers();
+        }
         Ok(consumer)
     }
 }

@@ -233,6 +233,15 @@ impl Queue {
         self.vhost.upgrade().ok_or(Error::Closed)
     }
 
+    /// The number of its consumers has changed just before.
+    pub(crate) fn tell_consumers(&self) {
+        if let Some(vhost) = self.vhost.upgrade() {
+            self.core
+                .consumer_watches
+                .tell(vhost.id(), Some(&self.name));
+        }
+    }
+
     pub(crate) fn window(&self) -> Option<&Window> {
         self.window.as_deref()
     }

@@ -9,4 +9,5 @@ mod routing;
 mod sessions;
 mod time;
 mod transactions;
+mod watch;
 mod world;
