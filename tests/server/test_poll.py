@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import wherry.testing
 from clients import channel
-from wherry.server import _hub
+from wherry.server import _host, _hub
 from wherry.server._poll import HANGUP, READ, WRITE, EpollPoller, Poller, TaskPoller
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ async def test_a_busy_socket_leaves_turns_to_other_tasks() -> None:
 
 
 async def test_a_server_works_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hub, "poller", TaskPoller)
+    monkeypatch.setattr(_hub, "sockets", TaskPoller)
+    monkeypatch.setattr(_host, "run", trio.run)
 
     def talk() -> None:
         with wherry.testing.broker() as broker:

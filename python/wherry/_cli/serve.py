@@ -126,16 +126,14 @@ def _check(loaded: Loaded) -> None:
 def _serve(loaded: Loaded) -> None:
     import logging
 
-    import trio
-
-    from wherry.server import logs
+    from wherry.server import _host, logs
 
     config = loaded.config
     logs.configure(config.log.level, config.log.format)
     log = logging.getLogger("wherry.server")
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    trio.run(_run, config)
+    _host.run(_run, config, busy_wait_us=config.busy_wait_us)
 
 
 async def _run(config: Config) -> None:

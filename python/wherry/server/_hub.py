@@ -20,7 +20,8 @@ import trio
 
 from wherry import _core
 from wherry.server._connection import Connection
-from wherry.server._poll import READ, poller
+from wherry.server._host import sockets
+from wherry.server._poll import READ
 from wherry.server._tls import server_context
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Hub:
         self.users = users
         self.handshake_seconds = float(settings.limits.get("handshake_seconds", HANDSHAKE_SECONDS))
         self.login_from = getattr(settings.tls, "login_from", "common_name")
-        self.poller = poller()
+        self.poller = sockets()
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
         self.connections: dict[int, Connection] = {}

@@ -2,6 +2,7 @@
 
 On Linux all sockets hang on one epoll descriptor and trio watches only that: a
 busy server handles many events in one turn of the scheduler, and an idle connection costs no task.
+Where the thread is the server's own, trio is a guest of that epoll instead (`_host`).
 Elsewhere each socket has a task. Everything here runs on the loop's thread.
 
 A source is told again as long as its condition holds (level-triggered): it may do a bounded amount
@@ -35,6 +36,12 @@ _TURN_NS = 2_000_000
 
 # Events fetched by one system call. More only makes the list longer.
 _EVENTS_MAX = 256
+
+# Of the last waits that are remembered (8), so many must have been short for the next one to be a
+# busy one. Few, as a stream of messages that come evenly has outliers; more than one or two, which
+# any exchange of a few messages has.
+_WAITS = 0xFF
+_SHORT_WAITS_MIN = 4
 
 
 class Source(Protocol):
@@ -73,15 +80,16 @@ def _number(descriptor: socket.socket | int) -> int:
     return descriptor if isinstance(descriptor, int) else descriptor.fileno()
 
 
-class EpollPoller:
-    """All sockets on one epoll descriptor."""
+class Epoll:
+    """Sockets on one epoll descriptor, and sources that asked for another turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, busy_wait_ns: int = 0) -> None:
+        self._busy_wait_ns = busy_wait_ns
+        # The last waits, a bit each: was it shorter than that?
+        self._short_waits = 0
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
         self._again: deque[Source] = deque()
-        # Between two rounds of `run`: only a readable descriptor gets it going.
-        self._parked = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
         self._masks = {
@@ -106,26 +114,19 @@ class EpollPoller:
 
     def again(self, source: Source) -> None:
         self._again.append(source)
-        if self._parked:
-            os.eventfd_write(self._wake, 1)
 
-    async def run(self) -> None:
-        clock = time.perf_counter_ns
-        while True:
-            if self._again:
-                await checkpoint()
-            else:
-                self._parked = True
-                await wait_readable(self._epoll.fileno())
-                self._parked = False
-            # As long as there is something to do, no turn of the scheduler is spent.
-            turn_ends = clock() + _TURN_NS
-            while self._pass() and clock() < turn_ends:
-                pass
+    def wake(self) -> None:
+        """Let a `serve` that waits come back. From any thread."""
+        os.eventfd_write(self._wake, 1)
 
-    def _pass(self) -> bool:
-        """Serve what is ready now; false when nothing was."""
-        events = self._epoll.poll(0, _EVENTS_MAX)
+    def serve(self, *, wait: bool) -> bool:
+        """Serve what is ready now; false when nothing was.
+
+        Args:
+            wait: if nothing is, wait until something is, or until `wake`.
+        """
+        again = self._again
+        events = self._wait() if wait and not again else self._epoll.poll(0, _EVENTS_MAX)
         sources = self._sources
         for number, mask in events:
             source = sources.get(number)
@@ -142,13 +143,66 @@ class EpollPoller:
             if mask & (select.EPOLLHUP | select.EPOLLERR):
                 what |= HANGUP
             source.on_ready(what)
-        for _ in range(len(self._again)):
-            self._again.popleft().on_again()
-        return bool(events or self._again)
+        for _ in range(len(again)):
+            again.popleft().on_again()
+        return bool(events or again)
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """Wait for events, and stay awake for it where they come fast enough.
+
+        A processor that has gone to sleep takes long to wake (on virtual machines some 50 us there
+        and back), as long as all that is done for a message. So while most waits turned out to be
+        shorter than `_busy_wait_ns`, the next one begins with looking again and again for that
+        time. Others of the process may run meanwhile: each look lets go of the interpreter.
+        """
+        poll = self._epoll.poll
+        busy_wait_ns = self._busy_wait_ns
+        if busy_wait_ns == 0:
+            return poll(-1, _EVENTS_MAX)
+        clock = time.perf_counter_ns
+        began = clock()
+        events = None
+        if self._short_waits.bit_count() >= _SHORT_WAITS_MIN:
+            until = began + busy_wait_ns
+            while not (events := poll(0, _EVENTS_MAX)) and clock() < until:
+                pass
+        if not events:
+            events = poll(-1, _EVENTS_MAX)
+        short = clock() - began < busy_wait_ns
+        self._short_waits = (self._short_waits << 1 | short) & _WAITS
+        return events
 
     def close(self) -> None:
         self._epoll.close()
         os.close(self._wake)
+
+
+class EpollPoller(Epoll):
+    """All sockets on one epoll descriptor, which a task of somebody else's trio run watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Between two rounds of `run`: only a readable descriptor gets it going.
+        self._parked = False
+
+    def again(self, source: Source) -> None:
+        super().again(source)
+        if self._parked:
+            self.wake()
+
+    async def run(self) -> None:
+        clock = time.perf_counter_ns
+        while True:
+            if self._again:
+                await checkpoint()
+            else:
+                self._parked = True
+                await wait_readable(self._epoll.fileno())
+                self._parked = False
+            # As long as there is something to do, no turn of the scheduler is spent.
+            turn_ends = clock() + _TURN_NS
+            while self.serve(wait=False) and clock() < turn_ends:
+                pass
 
 
 class _Watched:
@@ -247,5 +301,5 @@ class TaskPoller:
 
 
 def poller() -> Poller:
-    """The best one of this system."""
+    """The best one of this system, for a loop that others use too."""
     return EpollPoller() if sys.platform == "linux" else TaskPoller()

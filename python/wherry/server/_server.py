@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import trio
 
+from wherry.server import _host
 from wherry.server._hub import Hub
 from wherry.server._listener import bind
 
@@ -224,7 +225,7 @@ class ThreadServer(_Addresses):
 
     def _run(self) -> None:
         try:
-            trio.run(self._main)
+            _host.run(self._main)
         except BaseException as error:
             self._failure = error
         finally:
