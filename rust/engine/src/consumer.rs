@@ -6,10 +6,11 @@
 mod assign;
 mod leave;
 mod register;
+mod shared;
 mod taking;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ use crate::options::{ConsumerOptions, DURATION_MAX};
 use crate::queue::Queue;
 use crate::storage::Ticket;
 pub use assign::IN_TURN_AHEAD_MAX;
+pub(crate) use shared::Reserved;
+pub use shared::SharedPrefetch;
 use taking::Taking;
 
 /// A consumer of one queue.
@@ -30,6 +33,8 @@ pub struct Consumer {
     queue: Arc<Queue>,
     options: ConsumerOptions,
     prefetch: AtomicU32,
+    /// Set under the ledger's lock, so that what is held then is counted.
+    shared: OnceLock<Arc<SharedPrefetch>>,
     ledger: Mutex<Ledger>,
     /// What the ledger holds, for others who must not lock it. Relaxed: a count; written under the ledger's lock.
     unacked: AtomicUsize,
@@ -65,7 +70,26 @@ impl Consumer {
 
     /// Whether its prefetch allows another delivery.
     pub(crate) fn has_room(&self) -> bool {
-        !self.is_cancelled() && self.room(self.unacked.load(Ordering::Relaxed)) > 0
+        !self.is_cancelled()
+            && self.room(self.unacked.load(Ordering::Relaxed)) > 0
+            && self.shared_room() > 0
+    }
+
+    /// What a limit that it shares with others allows.
+    fn shared_room(&self) -> usize {
+        self.shared.get().map_or(usize::MAX, |shared| shared.room())
+    }
+
+    /// Puts it under a limit that it shares with others, from now on and for good. Deliveries without acknowledgement
+    /// need no limit: such a consumer is left out.
+    pub fn share_prefetch(&self, shared: &Arc<SharedPrefetch>) {
+        if self.options.no_ack {
+            return;
+        }
+        let ledger = self.ledger.lock();
+        if self.shared.set(shared.clone()).is_ok() {
+            shared.add(ledger.held());
+        }
     }
 
     /// What its prefetch allows beside so many.
@@ -120,12 +144,20 @@ impl Consumer {
         }
         let room = (max - taking.taken as usize).min(self.room(taking.ledger.held()));
         let mut restricted = false;
+        let mut reserved = 0;
         if room > 0 && !self.is_served_in_turn() {
             if self.options.hidden && self.queue.options().expires.is_some() {
                 self.queue.touch(); // a `get` keeps an expiring queue alive
             }
             restricted = self.queue.consumers.is_restricted();
             if !restricted || self.queue.consumers.may_take(self) {
+                let room = match self.shared.get() {
+                    None => room,
+                    Some(shared) => {
+                        reserved = shared.reserve(room).map_or(0, Reserved::into_places);
+                        reserved
+                    }
+                };
                 let mut buffer = std::mem::take(&mut taking.ledger.buffer);
                 self.queue.take(room, &mut buffer, |token, message| {
                     taking.one(token, message);
@@ -135,10 +167,11 @@ impl Consumer {
         }
         let taken = taking.taken;
         if taking.is_idle() {
+            self.note_reserved(&ledger, reserved);
             return 0;
         }
         let after = taking.finish();
-        self.note_held(&ledger);
+        self.note_reserved(&ledger, reserved);
         drop(ledger);
         if let Some(after) = after {
             after.happen(self);
@@ -161,12 +194,7 @@ impl Consumer {
             return true;
         }
         if !self.has_room() && !self.is_cancelled() {
-            self.wants_room.store(true, Ordering::SeqCst);
-            // SeqCst here and in `room_again`: either it sees the wish, or we see the room it made.
-            if self.has_room() && self.wants_room.swap(false, Ordering::SeqCst) {
-                return true;
-            }
-            return false;
+            return self.wait_for_room();
         }
         let in_turn = self.is_served_in_turn();
         if in_turn && !self.is_cancelled() && !self.queue.consumers.may_be_active(self) {
@@ -189,9 +217,29 @@ impl Consumer {
         something
     }
 
+    fn wait_for_room(&self) -> bool {
+        let shared = self.shared.get().filter(|shared| shared.room() == 0);
+        if let (Some(shared), Some((notify, token))) = (shared, &self.notify) {
+            shared.wait(self.id, notify, *token);
+        }
+        self.wants_room.store(true, Ordering::SeqCst);
+        // SeqCst here and in `room_again`: either it sees the wish, or we see the room it made.
+        if self.has_room() && self.wants_room.swap(false, Ordering::SeqCst) {
+            return true;
+        }
+        // Its room went without its doing: a notice that came for it is another's now.
+        if shared.is_some() && self.queue.ready.has_ready() {
+            self.queue.wake(1);
+        }
+        false
+    }
+
     /// No longer waits. A notice that was spent on this consumer is passed on to another.
     pub fn disarm(&self) {
         self.wants_room.store(false, Ordering::SeqCst);
+        if let Some(shared) = self.shared.get() {
+            shared.forget(self.id);
+        }
         if !self.queue.waiters.unregister(self) && self.queue.ready.has_ready() {
             self.queue.wake(1);
         }
@@ -205,7 +253,18 @@ impl Consumer {
 
     /// Under the ledger's lock, so that the last word is the right one.
     fn note_held(&self, ledger: &Ledger) {
-        self.unacked.store(ledger.held(), Ordering::Relaxed);
+        self.note_reserved(ledger, 0);
+    }
+
+    /// As `note_held`, when so many places of the shared limit were reserved for what is new.
+    fn note_reserved(&self, ledger: &Ledger, reserved: usize) {
+        let held = ledger.held();
+        if let Some(shared) = self.shared.get() {
+            let counted = self.unacked.load(Ordering::Relaxed) + reserved;
+            shared.add(held.saturating_sub(counted));
+            shared.give_back(counted.saturating_sub(held));
+        }
+        self.unacked.store(held, Ordering::Relaxed);
         self.assigned
             .store(ledger.assigned.len(), Ordering::Relaxed);
     }

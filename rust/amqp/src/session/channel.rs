@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use wherry_engine::{Consumer, Outcome};
+use wherry_engine::{Consumer, Outcome, SharedPrefetch};
 use wherry_session::{ChannelAdmission, Confirms, Handouts};
 
 use super::connection::Connection;
@@ -102,8 +102,8 @@ pub(super) struct Channel {
     pub(super) prefetch: u32,
     /// `basic.qos` since the last consumer started: meant for those that run.
     pub(super) prefetch_live: Option<u32>,
-    /// Over all consumers; 0 is no limit.
-    pub(super) prefetch_global: u32,
+    /// Over all consumers, from the first `basic.qos` that asks for it.
+    pub(super) prefetch_global: Option<Arc<SharedPrefetch>>,
     parked: Vec<u32>,
     _admission: ChannelAdmission,
 }
@@ -128,7 +128,7 @@ impl Channel {
             last_queue: "".into(),
             prefetch: 0,
             prefetch_live: None,
-            prefetch_global: 0,
+            prefetch_global: None,
             parked: Vec::new(),
             _admission: admission,
         }
@@ -228,16 +228,22 @@ impl Channel {
 
     /// Deliveries that the channel may have more, `no_ack` ones aside.
     pub(super) fn room(&self, connection: &Connection) -> usize {
-        let live = self.handouts.live();
-        let limits = connection.limits();
-        let most = limits.unacked_per_channel_max as usize;
-        let room = most.saturating_sub(live);
-        if self.prefetch_global == 0 {
-            room
-        } else {
-            // `basic.get` is in the count of live ones and not in RabbitMQ's; who uses both on one channel gets less.
-            room.min((self.prefetch_global as usize).saturating_sub(live))
+        let most = connection.limits().unacked_per_channel_max as usize;
+        most.saturating_sub(self.handouts.live())
+    }
+
+    /// Sets the limit over all consumers, those that run included; 0 is none.
+    pub(super) fn set_prefetch_global(&mut self, prefetch: u32) {
+        if prefetch == 0 && self.prefetch_global.is_none() {
+            return;
         }
+        let shared = self.prefetch_global.get_or_insert_with(SharedPrefetch::new);
+        for holder in self.holders.iter().flatten() {
+            if holder.role != Role::Getting {
+                holder.consumer.share_prefetch(shared);
+            }
+        }
+        shared.set_limit(prefetch);
     }
 
     /// A consumer that has to wait for the channel.

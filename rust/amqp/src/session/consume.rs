@@ -52,14 +52,15 @@ pub(super) fn consume(
         priority: asked.priority,
         exclusive: flags.exclusive,
         owner: cn.owner,
-        // What is dealt out in turn lies with a consumer that has room. Under a limit over the whole channel a consumer
-        // may have none without knowing: those take by themselves.
-        in_turn: ch.prefetch_global == 0,
+        in_turn: true,
         lease: asked.lease,
         ..ConsumerOptions::default()
     };
     let token = wakeups::token(ch.number, slot);
     let consumer = queue.consume(options, Some((cn.wakeups.clone(), token)))?;
+    if let Some(shared) = &ch.prefetch_global {
+        consumer.share_prefetch(shared);
+    }
     let mut holder = new_holder(consumer, Role::Consuming, flags.no_ack);
     holder.has_lease |= asked.lease.is_some();
     let tag = holder.tag.clone();
@@ -236,8 +237,7 @@ pub(super) fn qos(
         )));
     }
     if global {
-        ch.prefetch_global = prefetch.into();
-        ch.unpark(cn);
+        ch.set_prefetch_global(prefetch.into());
     } else {
         ch.prefetch = prefetch.into();
         ch.prefetch_live = (!ch.consumers.is_empty()).then_some(prefetch.into());

@@ -1,8 +1,9 @@
 //! Settling deliveries: ack, nack, reject, recover.
 //!
 //! Tags of a channel become tags of its consumers (`Handouts`), the outcome is the engine's to carry out. A delivery that
-//! is gone meanwhile because its queue is gone is settled with no effect, as in RabbitMQ; one whose lease ran out was
-//! given to somebody else, and its client is told that the tag is unknown.
+//! is gone meanwhile because its queue is gone is settled with no effect, as in RabbitMQ. So is one whose lease ran out:
+//! its message went back to the queue, and the client could not know. Either way the tag is used up, and unknown if it
+//! comes again.
 //!
 //! With `requeue` both nack and reject count as a failed attempt where the queue counts: a message that nobody can handle
 //! must not go round for ever. (RabbitMQ counts so up to 4.2; 4.3 no longer counts nacks.)
@@ -13,7 +14,6 @@ use wherry_session::{Failure, Settled};
 
 use super::channel::{Channel, DUPLICATE_SLOT, Turn};
 use super::connection::Connection;
-use super::failing::precondition_failed;
 
 /// Consumers that one settlement concerns: nearly always one.
 pub(super) type SettledList = SmallVec<[Settled; 4]>;
@@ -35,7 +35,7 @@ pub(super) fn settle(
         if outcome == Outcome::Ack {
             cn.front.counters().acknowledged.add(count.into());
         }
-        carry_out(ch, cn, &settled, outcome, tag)?;
+        carry_out(ch, cn, &settled, outcome)?;
     }
     ch.apply_prefetch(cn);
     Ok(())
@@ -47,9 +47,7 @@ pub(super) fn carry_out(
     cn: &mut Connection,
     settled: &[Settled],
     outcome: Outcome,
-    tag: u64,
 ) -> Result<(), Failure> {
-    let mut expired = false;
     for one in settled {
         if one.consumer == DUPLICATE_SLOT {
             continue;
@@ -59,9 +57,8 @@ pub(super) fn carry_out(
         };
         match holder.consumer.settle(one.tag, one.multiple, outcome) {
             Ok(_) => {}
-            Err(Error::UnknownDelivery { .. }) => {
-                expired |= holder.has_lease && !holder.consumer.queue().is_deleted();
-            }
+            // The queue is gone, or the lease was over.
+            Err(Error::UnknownDelivery { .. }) => {}
             // It is settled, and may come back after a restart: what an acknowledgement promises. Publishers are the
             // ones to be told of a journal that failed.
             Err(Error::JournalFailed(_)) => {}
@@ -73,9 +70,6 @@ pub(super) fn carry_out(
         ch.tidy_slot(one.consumer);
     }
     ch.unpark(cn);
-    if expired {
-        return Err(precondition_failed(format!("unknown delivery tag {tag}")));
-    }
     Ok(())
 }
 
@@ -83,7 +77,5 @@ pub(super) fn carry_out(
 pub(super) fn recover(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failure> {
     let mut settled = SettledList::new();
     ch.handouts.drain(&mut settled);
-    // What expired came back already.
-    let _ = carry_out(ch, cn, &settled, Outcome::Release, 0);
-    Ok(())
+    carry_out(ch, cn, &settled, Outcome::Release)
 }

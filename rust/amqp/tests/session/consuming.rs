@@ -198,6 +198,91 @@ fn a_global_limit_is_the_channels() {
 }
 
 #[test]
+fn consumers_under_a_limit_of_their_channel_take_turns() {
+    let server = Server::new();
+    let mut limited = server.channel();
+    limited.declare("q");
+    limited.qos(4, true);
+    limited.consume("q", "one", false);
+    limited.consume("q", "two", false);
+    let mut other = server.channel();
+    other.consume("q", "c", false);
+    let mut publisher = server.channel();
+    for i in 0..9 {
+        publisher.publish("q", i.to_string().as_bytes());
+    }
+    // Four for the channel with its two, and everything that is left for who has room, in order.
+    let (mine, theirs) = (limited.deliveries(), other.bodies());
+    let tags: Vec<_> = mine.iter().map(|c| c.deliver().0).collect();
+    assert_eq!(tags.iter().filter(|tag| **tag == "one").count(), 2);
+    assert_eq!(theirs, ["2", "5", "6", "7", "8"]);
+    // Room goes around, too.
+    limited.ack(0, true);
+    for i in 10..16 {
+        publisher.publish("q", i.to_string().as_bytes());
+    }
+    assert_eq!(limited.deliveries().len(), 4);
+    assert_eq!(other.deliveries().len(), 2);
+}
+
+#[test]
+fn a_limit_of_the_channel_is_for_consumers_that_run() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("a");
+    client.declare("b");
+    client.consume("a", "one", false);
+    client.consume("b", "two", false);
+    client.publish("a", b"1");
+    assert_eq!(client.bodies(), ["1"]);
+    client.qos(2, true);
+    for body in [b"2", b"3", b"4"] {
+        client.publish("b", body);
+    }
+    assert_eq!(client.bodies(), ["2"]);
+    client.ack(1, false);
+    assert_eq!(client.bodies(), ["3"]);
+    // What `basic.get` brings is not in it, as in RabbitMQ.
+    get(&mut client, "b", false);
+    assert_eq!(got(&mut client).2, "4");
+    // The channel ends with all that it had.
+    client.publish("a", b"5");
+    client.expect_silence();
+    client.qos(0, true);
+    assert_eq!(client.bodies(), ["5"]);
+}
+
+#[test]
+fn a_consumer_of_lower_priority_goes_on_while_the_others_channel_is_full() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("a");
+    client.declare("b");
+    client.qos(1, true);
+    let first = encoded([("x-priority", Value::I32(10))]);
+    consume_with(&mut client, "a", "one", false, &first);
+    client.expect(
+        1,
+        &Method::BasicConsumeOk {
+            consumer_tag: "one",
+        },
+    );
+    client.consume("b", "two", false);
+    let mut other = server.channel();
+    other.consume("a", "c", false);
+    other.expect_silence();
+    client.publish("b", b"full");
+    assert_eq!(client.bodies(), ["full"]);
+    client.publish("a", b"1");
+    client.expect_silence();
+    assert_eq!(other.bodies(), ["1"]);
+    client.ack(1, false);
+    client.publish("a", b"2");
+    other.expect_silence();
+    assert_eq!(client.bodies(), ["2"]);
+}
+
+#[test]
 fn qos_by_bytes_is_not_there() {
     let mut client = Server::new().channel();
     client.send(
@@ -556,7 +641,7 @@ fn queues_that_count_say_how_often() {
 }
 
 #[test]
-fn an_expired_lease_makes_its_tag_unknown() {
+fn settling_a_delivery_whose_lease_ended_means_nothing_once() {
     use wherry_engine::BrokerOptions;
     use wherry_engine::clock::Clock;
     let options = BrokerOptions {
@@ -568,18 +653,63 @@ fn an_expired_lease_makes_its_tag_unknown() {
     let arguments = encoded([("x-lease", Value::I32(1000))]);
     client.declare_with("q", false, &arguments);
     client.publish("q", b"x");
+    client.publish("q", b"y");
     client.qos(1, false);
     client.consume("q", "c", false);
     client.delivery();
-    server
-        .front
-        .broker()
-        .advance(std::time::Duration::from_secs(2))
-        .unwrap();
+    let end_of_lease = || {
+        server
+            .front
+            .broker()
+            .advance(std::time::Duration::from_secs(2))
+            .unwrap();
+    };
+    end_of_lease();
     let again = client.delivery();
     assert_eq!(again.deliver(), ("c", 2, true));
     client.ack(1, false);
+    client.expect_silence();
+    let unacked = || server.host().queue("q").unwrap().statistics().unacked;
+    assert_eq!(unacked(), 1, "it is whose who has it now");
+    // Among others, too: the first is somebody's again, the second is settled.
+    client.ack(2, true);
+    assert_eq!(client.delivery().deliver(), ("c", 3, false));
+    end_of_lease();
+    assert_eq!(client.delivery().deliver(), ("c", 4, true));
+    client.ack(4, true);
+    client.expect_silence();
+    assert_eq!(unacked(), 0);
+    client.ack(1, false);
     client.expect_channel_close(406, "PRECONDITION_FAILED - unknown delivery tag 1");
+}
+
+#[test]
+fn a_transaction_with_a_delivery_whose_lease_ended_does_nothing() {
+    use wherry_engine::BrokerOptions;
+    use wherry_engine::clock::Clock;
+    let options = BrokerOptions {
+        clock: Clock::virtual_at(1_000_000_000),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, Limits::default());
+    let mut client = server.channel();
+    let arguments = encoded([("x-lease", Value::I32(1000))]);
+    client.declare_with("q", false, &arguments);
+    client.declare("results");
+    client.publish("q", b"x");
+    client.consume("q", "c", false);
+    client.delivery();
+    client.send(1, &Method::TxSelect {});
+    client.expect(1, &Method::TxSelectOk {});
+    client.publish("results", b"done");
+    client.ack(1, false);
+    let broker = server.front.broker();
+    broker.advance(std::time::Duration::from_secs(2)).unwrap();
+    assert_eq!(client.delivery().deliver(), ("c", 2, true));
+    client.send(1, &Method::TxCommit {});
+    client.expect_channel_close(406, "PRECONDITION_FAILED - unknown delivery tag 1");
+    let results = server.host().queue("results").unwrap();
+    assert_eq!(results.statistics().ready, 0);
 }
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";

@@ -56,6 +56,9 @@ impl Consumer {
 
     /// Its place in the queue's list goes to others, and `returned` messages with it.
     fn step_down(&self, returned: usize) {
+        if let Some(shared) = self.shared.get() {
+            shared.forget(self.id);
+        }
         self.queue.waiters.unregister(self);
         let left = self.queue.consumers.remove(self);
         if left.is_some() {

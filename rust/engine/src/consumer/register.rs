@@ -1,7 +1,7 @@
 //! How a consumer comes to a queue.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -45,6 +45,7 @@ impl Queue {
             id: self.core.new_consumer_id(),
             queue: self.clone(),
             prefetch: AtomicU32::new(options.prefetch),
+            shared: OnceLock::new(),
             ledger: Mutex::new(Ledger::new()),
             unacked: AtomicUsize::new(0),
             assigned: AtomicUsize::new(0),

@@ -10,6 +10,8 @@
 //! inside a level; behind a single active consumer nobody else is served. Consumers that are not served in turn take
 //! beside all this, and one of higher priority that has room keeps those of lower priority waiting.
 //!
+//! A place of a prefetch that consumers share (`SharedPrefetch`) is reserved before a message is taken for it.
+//!
 //! Progress: dispatching is under one lock of the queue, which publishers never take and which a single consumer does
 //! not need. Under it the ledgers of the receivers are locked, one at a time; nobody who holds a ledger waits for
 //! this lock.
@@ -24,7 +26,7 @@ use smallvec::SmallVec;
 use super::Queue;
 use super::consumers::{Consumers, Registered};
 use super::ready::{TakeBuffer, Token};
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, Reserved};
 use crate::message::Message;
 
 /// Messages dealt in one go: what a dispatch holds in its hand while the queue's lock is held.
@@ -60,6 +62,8 @@ struct Hand {
     sequence: u64,
     consumer: Arc<Consumer>,
     room: usize,
+    /// Its places of a limit that it shares with others: then `room` is as many.
+    reserved: Option<Reserved>,
     given: Vec<(Token, Message)>,
 }
 
@@ -122,20 +126,48 @@ impl Level {
             let member = &self.members[(start + step) % members];
             if let Some(consumer) = member.consumer.upgrade() {
                 let room = consumer.turn_room();
-                if room > 0 {
+                if room > 0
+                    && let Ok(reserved) = consumer.reserve_turn()
+                {
                     hands.push(Hand {
                         sequence: member.sequence,
                         consumer,
                         room,
+                        reserved,
                         given: Vec::new(),
                     });
                 }
             }
         }
+        reserve_in_turn(&mut hands, messages);
         let room = hands
             .iter()
             .fold(0usize, |sum, hand| sum.saturating_add(hand.room));
         (hands, room.min(messages))
+    }
+}
+
+/// Of limits that consumers share, each gets a place at a time, until all have what they can use of `messages`.
+fn reserve_in_turn(hands: &mut [Hand], messages: usize) {
+    let mut left = messages.saturating_sub(hands.len());
+    let mut grew = true;
+    while grew && left > 0 {
+        grew = false;
+        for hand in hands.iter_mut() {
+            if let Some(reserved) = &mut hand.reserved
+                && left > 0
+                && reserved.places() < hand.room
+                && reserved.grow()
+            {
+                left -= 1;
+                grew = true;
+            }
+        }
+    }
+    for hand in hands {
+        if let Some(reserved) = &hand.reserved {
+            hand.room = reserved.places();
+        }
     }
 }
 
@@ -179,7 +211,7 @@ impl Queue {
                         if hand.given.is_empty() {
                             continue;
                         }
-                        let (refused, is_first) = hand.consumer.assign(hand.given);
+                        let (refused, is_first) = hand.consumer.assign(hand.given, hand.reserved);
                         came_back += refused.len();
                         self.return_unseen(refused);
                         if is_first && !std::ptr::eq(&*hand.consumer, caller) {
