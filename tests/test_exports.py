@@ -74,7 +74,15 @@ def test_everything_public_is_documented(cls: type[Any]) -> None:
 
 def test_awaiting_and_blocking_have_the_same_names() -> None:
     renamed = {"aclose": "close"}
-    for name in ("Broker", "VirtualHost", "Exchange", "Queue", "Consumer", "ConsumerWatch", "Batches"):
+    for name in (
+        "Broker",
+        "VirtualHost",
+        "Exchange",
+        "Queue",
+        "Consumer",
+        "ConsumerWatch",
+        "Batches",
+    ):
         one = {renamed.get(n, n) for n, _ in public_members(getattr(wherry, name))}
         two = {n for n, _ in public_members(getattr(blocking, name))}
         assert one - two <= {"blocking"}, name
