@@ -122,7 +122,11 @@ bench: $(VENV)/.peers  ## Measure against the peers, in one run (benches/README.
 
 .PHONY: bench-amqp
 bench-amqp: $(VENV)/.built  ## Load the server and RabbitMQ alike over AMQP (benches/README.md)
-	$(BIN)/python benches/amqp/run.py $(ARGS)
+	$(BIN)/python benches/network/run.py amqp $(ARGS)
+
+.PHONY: bench-stomp
+bench-stomp: $(VENV)/.peers  ## Load the server, RabbitMQ and CoilMQ alike over STOMP (benches/README.md)
+	$(BIN)/python benches/network/run.py stomp $(ARGS)
 
 .PHONY: bench-python
 bench-python: $(VENV)/.built  ## The Python API under pytest-benchmark

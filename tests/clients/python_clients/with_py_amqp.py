@@ -7,9 +7,9 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import amqp
 from amqp.exceptions import AMQPError, MessageNacked
 
-import amqp
 from python_clients.api import WAIT_SECONDS_MAX, Closed, Declared, Message, Nacked, Unsupported
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ pub(crate) type Report = Map<String, Value>;
 pub(crate) fn begin(options: &Options) -> Report {
     let mut report = Report::new();
     let mut put = |name: &str, value: Value| report.insert(name.to_owned(), value);
+    let protocol = format!("{:?}", options.protocol).to_lowercase();
+    put("protocol", json!(protocol));
     put("mode", json!(format!("{:?}", options.mode).to_lowercase()));
     put("producers", json!(options.producers));
     put("consumers", json!(options.consumers));

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::connection::{CHANNEL, Connection, Failure, refuse_close};
+use crate::link::Failure;
 use crate::process::sharpen_timers;
-use crate::run::{Progress, filler};
+use crate::stage::{Progress, filler};
 use crate::tally::{STAMP_BYTES, STAMP_TIMES_BYTES, Stamp};
-use crate::wire::{self, Fields, MethodId};
+use crate::wire::{Confirm, Destination, Outgoing, Wire, why_closed};
 
 /// About how much one write carries when nothing else limits it.
 const TRAIN_BYTES: usize = 64 * 1024;
@@ -25,9 +25,8 @@ const WRITES_BETWEEN_READS: u32 = 64;
 pub(crate) struct Plan {
     pub(crate) run: u32,
     pub(crate) producer: u32,
-    pub(crate) exchange: String,
-    /// Message `n` goes to `keys[(producer + n) % keys.len()]`. All of one length.
-    pub(crate) keys: Vec<String>,
+    /// Message `n` goes to `destinations[(producer + n) % destinations.len()]`. All of one length.
+    pub(crate) destinations: Vec<Destination>,
     pub(crate) body_bytes: usize,
     pub(crate) persistent: bool,
     /// 0: no confirms.
@@ -87,34 +86,34 @@ struct Train {
 }
 
 impl Train {
-    fn new(plan: &Plan) -> Train {
+    fn new<W: Wire>(plan: &Plan) -> Train {
         let mut body = filler(plan.body_bytes);
         body[..STAMP_BYTES.max(STAMP_TIMES_BYTES.min(plan.body_bytes))].fill(0);
         let mut one = Vec::new();
-        let publish = |out: &mut Vec<u8>, key: &str| {
-            wire::publish(out, CHANNEL, &plan.exchange, key, plan.persistent, &body);
+        let publish = |out: &mut Vec<u8>, destination: &Destination| {
+            let message = Outgoing {
+                destination,
+                persistent: plan.persistent,
+                confirmed: plan.confirm_window > 0,
+                body: &body,
+            };
+            W::publish(out, &message);
         };
-        publish(&mut one, &plan.keys[0]);
+        publish(&mut one, &plan.destinations[0]);
         let stride = one.len();
-        let keys = plan.keys.len();
-        let slots = (TRAIN_BYTES / stride).max(1).next_multiple_of(keys);
+        let count = plan.destinations.len();
+        let slots = (TRAIN_BYTES / stride).max(1).next_multiple_of(count);
         let mut bytes = Vec::with_capacity(slots * stride);
         for slot in 0..slots {
-            publish(
-                &mut bytes,
-                &plan.keys[(plan.producer as usize + slot) % keys],
-            );
+            let turn = (plan.producer as usize + slot) % count;
+            publish(&mut bytes, &plan.destinations[turn]);
         }
-        assert_eq!(bytes.len(), slots * stride, "keys of one length");
-        // The stamp lies in the first body frame: behind it come the rest of the body and the end octets.
-        let frame_body_max = wire::FRAME_BYTES_MAX as usize - wire::FRAME_OVERHEAD;
-        let frames = plan.body_bytes.div_ceil(frame_body_max);
-        let body = stride - plan.body_bytes - (frames - 1) * wire::FRAME_OVERHEAD - 1;
+        assert_eq!(bytes.len(), slots * stride, "destinations of one length");
         Train {
             bytes,
             stride,
             slots: slots as u64,
-            body,
+            body: W::body_at(stride, plan.body_bytes),
         }
     }
 
@@ -124,10 +123,11 @@ impl Train {
     }
 
     /// The frames of `count` messages from `sequence` on, stamped; they are written `now_ns` after the start.
-    fn stamped(&mut self, plan: &Plan, sequence: u64, count: u64, now_ns: u64) -> &[u8] {
+    fn stamped<W: Wire>(&mut self, plan: &Plan, sequence: u64, count: u64, now_ns: u64) -> &[u8] {
         let first = (sequence % self.slots) as usize * self.stride;
         let bytes = &mut self.bytes[first..first + count as usize * self.stride];
         for (sequence, frames) in (sequence..).zip(bytes.chunks_exact_mut(self.stride)) {
+            W::number(frames, self.body, sequence);
             let body = &mut frames[self.body..];
             let stamp = Stamp {
                 run: plan.run,
@@ -163,12 +163,8 @@ impl Window {
     }
 
     /// Handles a confirm; calls `each` with every sequence number that it settles.
-    fn settle(
-        &mut self,
-        tag: u64,
-        multiple: bool,
-        mut each: impl FnMut(u64),
-    ) -> Result<(), Failure> {
+    fn settle(&mut self, confirm: Confirm, mut each: impl FnMut(u64)) -> Result<(), Failure> {
+        let Confirm { tag, multiple, .. } = confirm;
         let end = self.base + self.settled.len() as u64;
         if tag > end || (tag == 0 && !multiple) {
             return Err(format!("the server confirmed tag {tag}, which was not sent").into());
@@ -198,8 +194,8 @@ impl Window {
 }
 
 /// A producer at work.
-pub(crate) struct Publisher {
-    connection: Connection,
+pub(crate) struct Publisher<W> {
+    wire: W,
     plan: Plan,
     train: Train,
     window: Window,
@@ -210,20 +206,15 @@ pub(crate) struct Publisher {
     progress: Arc<Progress>,
 }
 
-impl Publisher {
+impl<W: Wire> Publisher<W> {
     /// Prepares everything that is not to be measured.
-    pub(crate) fn new(
-        mut connection: Connection,
-        plan: Plan,
-        progress: Arc<Progress>,
-    ) -> Result<Publisher, Failure> {
+    pub(crate) fn new(mut wire: W, plan: Plan, progress: Arc<Progress>) -> Result<Self, Failure> {
         if plan.confirm_window > 0 {
-            let (id, ok) = (wire::CONFIRM_SELECT, wire::CONFIRM_SELECT_OK);
-            connection.call(CHANNEL, id, ok, |out| out.push(0))?;
+            wire.expect_confirms()?;
         }
         Ok(Publisher {
-            connection,
-            train: Train::new(&plan),
+            wire,
+            train: Train::new::<W>(&plan),
             plan,
             window: Window::default(),
             sent: 0,
@@ -247,8 +238,13 @@ impl Publisher {
                 continue;
             }
             let now_ns = self.plan.start.elapsed().as_nanos() as u64;
-            let bytes = self.train.stamped(&self.plan, self.sent, count, now_ns);
-            self.connection.send(bytes, deadline + self.plan.drain)?;
+            let bytes = self
+                .train
+                .stamped::<W>(&self.plan, self.sent, count, now_ns);
+            let patience = deadline + self.plan.drain;
+            if let Err(failure) = self.wire.link().send(bytes, patience) {
+                return Err(why_closed(&mut self.wire, failure));
+            }
             if let Some(pace) = self.plan.pace {
                 for sequence in self.sent..self.sent + count {
                     let due_ns = pace.due_ns(sequence);
@@ -264,10 +260,10 @@ impl Publisher {
             }
             writes += 1;
             if writes.is_multiple_of(WRITES_BETWEEN_READS)
-                && self.connection.wait_readable(Duration::ZERO)
+                && self.wire.link().wait_readable(Duration::ZERO)
             {
-                self.connection.receive()?;
-                self.handle_replies()?;
+                self.wire.link().receive()?;
+                self.handle_confirms()?;
             }
         }
         let written_at = Instant::now();
@@ -275,11 +271,11 @@ impl Publisher {
             if Instant::now() > written_at + self.plan.drain {
                 return Err(format!("{} publishes unconfirmed", self.window.outstanding).into());
             }
-            self.connection.receive()?;
-            self.handle_replies()?;
+            self.wire.link().receive()?;
+            self.handle_confirms()?;
         }
         let confirmed_at = Instant::now();
-        self.connection.close()?;
+        self.wire.close()?;
         Ok(Published {
             sent: self.sent,
             refused: self.refused,
@@ -313,40 +309,30 @@ impl Publisher {
         {
             let due = self.plan.start + Duration::from_nanos(pace.due_ns(self.sent));
             let wait = due.min(deadline).saturating_duration_since(Instant::now());
-            if wait.is_zero() || !self.connection.wait_readable(wait) {
+            if wait.is_zero() || !self.wire.link().wait_readable(wait) {
                 return Ok(());
             }
         }
-        self.connection.receive()?;
-        self.handle_replies()
+        self.wire.link().receive()?;
+        self.handle_confirms()
     }
 
-    fn handle_replies(&mut self) -> Result<(), Failure> {
+    fn handle_confirms(&mut self) -> Result<(), Failure> {
         let now_ns = self.plan.start.elapsed().as_nanos() as u64;
         let pace = self.plan.pace;
-        while let Some(frame) = self.connection.inbox.next()? {
-            if frame.kind != wire::KIND_METHOD {
-                continue;
-            }
-            let mut fields = Fields(frame.payload);
-            let id: MethodId = fields.method_id()?;
-            if id == wire::BASIC_ACK || id == wire::BASIC_NACK {
-                let (tag, bits) = (fields.u64()?, fields.u8()?);
-                let (refused, confirm_ns) = (&mut self.refused, &mut self.confirm_ns);
-                self.window.settle(tag, bits & 1 == 1, |sequence| {
-                    if id == wire::BASIC_NACK {
-                        refused.push(sequence);
-                    } else if let Some(pace) = pace
-                        && pace.due_ns(sequence) >= pace.warmup.as_nanos() as u64
-                    {
-                        confirm_ns.push(now_ns.saturating_sub(pace.due_ns(sequence)));
-                    }
-                })?;
-            } else {
-                refuse_close(id, fields)?;
-            }
-        }
-        Ok(())
+        let (window, refused) = (&mut self.window, &mut self.refused);
+        let confirm_ns = &mut self.confirm_ns;
+        self.wire.confirms(|confirm| {
+            window.settle(confirm, |sequence| {
+                if confirm.refused {
+                    refused.push(sequence);
+                } else if let Some(pace) = pace
+                    && pace.due_ns(sequence) >= pace.warmup.as_nanos() as u64
+                {
+                    confirm_ns.push(now_ns.saturating_sub(pace.due_ns(sequence)));
+                }
+            })
+        })
     }
 }
 
@@ -354,15 +340,17 @@ impl Publisher {
 mod tests {
     use super::*;
 
-    fn plan(body_bytes: usize, keys: &[&str]) -> Plan {
+    fn plan(body_bytes: usize, queues: &[&str]) -> Plan {
         Plan {
             run: 1,
             producer: 2,
-            exchange: String::new(),
-            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+            destinations: queues
+                .iter()
+                .map(|&queue| Destination::Queue(queue.to_owned(), Vec::new()))
+                .collect(),
             body_bytes,
             persistent: false,
-            confirm_window: 0,
+            confirm_window: 10,
             count_max: 10,
             start: Instant::now(),
             publish_time: Duration::ZERO,
@@ -371,45 +359,50 @@ mod tests {
         }
     }
 
-    /// Routing key and stamp of each message in `bytes`.
-    fn messages(mut bytes: &[u8]) -> Vec<(String, Stamp)> {
-        let mut found = Vec::new();
-        let mut key = String::new();
-        while let Some((frame, length)) = wire::next_frame(bytes).expect("frames") {
-            match frame.kind {
-                wire::KIND_METHOD => {
-                    let mut fields = Fields(&frame.payload[6..]);
-                    fields.short().expect("exchange");
-                    key = String::from_utf8(fields.short().expect("key").to_vec()).expect("text");
+    /// Each frame but for its body must be what the protocol writes for the queue whose turn it is, and its number.
+    fn the_train_carries_numbers<W: Wire>() {
+        for body_bytes in [16, 24, 1000, 200_000] {
+            let plan = plan(body_bytes, &["a", "b", "c"]);
+            let mut train = Train::new::<W>(&plan);
+            let (stride, body_at) = (train.stride, train.body);
+            let mut sequence = 0;
+            while sequence < 2 * train.slots + 1 {
+                let count = train.contiguous(sequence).min(7);
+                let bytes = train.stamped::<W>(&plan, sequence, count, 0);
+                assert_eq!(bytes.len(), count as usize * stride);
+                for (number, frames) in (sequence..).zip(bytes.chunks_exact(stride)) {
+                    let stamp = Stamp::read(&frames[body_at..]).expect("stamp");
+                    assert_eq!((stamp.sequence, stamp.producer), (number, 2));
+                    let mut body = filler(body_bytes);
+                    body[16..STAMP_TIMES_BYTES.min(body_bytes).max(16)].fill(0);
+                    stamp.write(&mut body);
+                    let message = Outgoing {
+                        destination: &plan.destinations[(number as usize + 2) % 3],
+                        persistent: false,
+                        confirmed: true,
+                        body: &body,
+                    };
+                    let mut expected = Vec::new();
+                    W::publish(&mut expected, &message);
+                    W::number(&mut expected, body_at, number);
+                    assert!(frames == expected, "message {number} of {body_bytes} bytes");
                 }
-                wire::KIND_BODY if !key.is_empty() => {
-                    let stamp = Stamp::read(frame.payload).expect("stamp");
-                    found.push((std::mem::take(&mut key), stamp));
-                }
-                _ => {}
+                sequence += count;
             }
-            bytes = &bytes[length..];
         }
-        found
     }
 
     #[test]
     fn messages_carry_their_number_and_go_to_the_queues_in_turn() {
-        for body_bytes in [16, 24, 1000, 200_000] {
-            let plan = plan(body_bytes, &["a", "b", "c"]);
-            let mut train = Train::new(&plan);
-            let mut sequence = 0;
-            while sequence < 2 * train.slots + 1 {
-                let count = train.contiguous(sequence).min(7);
-                for (number, (key, stamp)) in
-                    (sequence..).zip(messages(train.stamped(&plan, sequence, count, 0)))
-                {
-                    assert_eq!(stamp.sequence, number);
-                    assert_eq!(stamp.producer, 2);
-                    assert_eq!(key, ["a", "b", "c"][(number as usize + 2) % 3]);
-                }
-                sequence += count;
-            }
+        the_train_carries_numbers::<crate::wire::amqp::Amqp>();
+        the_train_carries_numbers::<crate::wire::stomp::Stomp>();
+    }
+
+    fn confirm(tag: u64, multiple: bool) -> Confirm {
+        Confirm {
+            tag,
+            multiple,
+            refused: false,
         }
     }
 
@@ -418,11 +411,17 @@ mod tests {
         let mut window = Window::default();
         window.sent(5);
         let mut seen = Vec::new();
-        window.settle(2, false, |n| seen.push(n)).expect("sent");
+        window
+            .settle(confirm(2, false), |n| seen.push(n))
+            .expect("sent");
         assert_eq!((window.base, window.outstanding), (0, 4));
-        window.settle(3, true, |n| seen.push(n)).expect("sent");
+        window
+            .settle(confirm(3, true), |n| seen.push(n))
+            .expect("sent");
         assert_eq!((window.base, window.outstanding), (3, 2));
-        window.settle(0, true, |n| seen.push(n)).expect("all");
+        window
+            .settle(confirm(0, true), |n| seen.push(n))
+            .expect("all");
         assert_eq!((window.base, window.outstanding), (5, 0));
         assert_eq!(seen, [1, 0, 2, 3, 4]);
     }
@@ -431,12 +430,12 @@ mod tests {
     fn confirms_of_what_was_not_sent_and_second_ones_are_errors() {
         let mut window = Window::default();
         window.sent(3);
-        assert!(window.settle(4, false, |_| ()).is_err());
-        assert!(window.settle(0, false, |_| ()).is_err());
-        window.settle(1, false, |_| ()).expect("sent");
-        assert!(window.settle(1, false, |_| ()).is_err());
-        window.settle(3, false, |_| ()).expect("sent");
-        assert!(window.settle(3, false, |_| ()).is_err());
+        assert!(window.settle(confirm(4, false), |_| ()).is_err());
+        assert!(window.settle(confirm(0, false), |_| ()).is_err());
+        window.settle(confirm(1, false), |_| ()).expect("sent");
+        assert!(window.settle(confirm(1, false), |_| ()).is_err());
+        window.settle(confirm(3, false), |_| ()).expect("sent");
+        assert!(window.settle(confirm(3, false), |_| ()).is_err());
     }
 
     #[test]

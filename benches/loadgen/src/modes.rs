@@ -5,23 +5,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::connection::{CHANNEL, Connection, Failure};
+use crate::link::Failure;
 use crate::options::{Mode, Options};
+use crate::publisher;
 use crate::report::{self, Meter, Report, percentiles, put_verdict, rate, seconds};
-use crate::run::{self, Publishing, Stage};
-use crate::{publisher, wire};
+use crate::stage::{self, Publishing, Stage};
+use crate::wire::{Destination, Outgoing, Wire};
 
 /// Room for what an idle connection receives: replies of the handshake.
 const IDLE_INBOX_BYTES: usize = 4096;
 
 /// Runs the mode. The report's `clean`, if it has one, tells whether all messages came as they were sent.
-pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
+pub(crate) fn run<W: Wire>(options: &Options) -> Result<Report, Failure> {
     match options.mode {
-        Mode::Throughput | Mode::Latency => flow(options),
-        Mode::Backlog => backlog(options),
-        Mode::Connections => connections(options),
-        Mode::Queues => queues(options),
-        Mode::Churn => churn(options),
+        Mode::Throughput | Mode::Latency => flow::<W>(options),
+        Mode::Backlog => backlog::<W>(options),
+        Mode::Connections => connections::<W>(options),
+        Mode::Queues => queues::<W>(options),
+        Mode::Churn => churn::<W>(options),
     }
 }
 
@@ -29,10 +30,10 @@ fn put(report: &mut Report, name: &str, value: serde_json::Value) {
     report.insert(name.to_owned(), value);
 }
 
-fn flow(options: &Options) -> Result<Report, Failure> {
-    let stage = Stage::set(options)?;
+fn flow<W: Wire>(options: &Options) -> Result<Report, Failure> {
+    let stage = Stage::<W>::set(options)?;
     let meter = Meter::start(options);
-    let (publishing, mut consumed) = run::both(&stage)?;
+    let (publishing, mut consumed) = stage::both(&stage)?;
     let copies = stage.copies();
     stage.clear()?;
     let mut report = report::begin(options);
@@ -85,7 +86,7 @@ fn flow(options: &Options) -> Result<Report, Failure> {
             percentiles(&mut gather(|one| &one.confirm_ns)),
         );
     }
-    put_verdict(&mut report, &run::verdict(&publishing, consumed));
+    put_verdict(&mut report, &stage::verdict(&publishing, consumed));
     meter.put(&mut report, sent);
     Ok(report)
 }
@@ -112,12 +113,12 @@ fn put_published(report: &mut Report, publishing: &Publishing) -> u64 {
     sent
 }
 
-fn backlog(options: &Options) -> Result<Report, Failure> {
-    let mut stage = Stage::set(options)?;
+fn backlog<W: Wire>(options: &Options) -> Result<Report, Failure> {
+    let mut stage = Stage::<W>::set(options)?;
     let meter = Meter::start(options);
     let mut report = report::begin(options);
     let before = meter.resident_bytes();
-    let publishing = run::publish_only(&stage)?;
+    let publishing = stage::publish_only(&stage)?;
     let sent = put_published(&mut report, &publishing);
     let expected = sent * stage.copies();
     let published_seconds = publishing.start.elapsed().as_secs_f64();
@@ -147,7 +148,7 @@ fn backlog(options: &Options) -> Result<Report, Failure> {
         .iter()
         .map(|one| one.refused.len())
         .sum();
-    let (start, consumed) = run::drain(&stage, expected - refused as u64 * stage.copies())?;
+    let (start, consumed) = stage::drain(&stage, expected - refused as u64 * stage.copies())?;
     let last_at = consumed.iter().map(|one| one.last_at).max();
     let drained_seconds = last_at.map_or(0.0, |at| (at - start).as_secs_f64());
     put(&mut report, "drained_seconds", seconds(drained_seconds));
@@ -163,7 +164,7 @@ fn backlog(options: &Options) -> Result<Report, Failure> {
         "resident_bytes_drained",
         json!(meter.resident_bytes()),
     );
-    put_verdict(&mut report, &run::verdict(&publishing, consumed));
+    put_verdict(&mut report, &stage::verdict(&publishing, consumed));
     meter.put(&mut report, sent);
     Ok(report)
 }
@@ -180,17 +181,14 @@ fn put_memory(report: &mut Report, before: Option<u64>, after: Option<u64>, coun
     }
 }
 
-fn connections(options: &Options) -> Result<Report, Failure> {
+fn connections<W: Wire>(options: &Options) -> Result<Report, Failure> {
     let count = options.count.unwrap_or(0);
     let meter = Meter::start(options);
     let before = meter.resident_bytes();
     let start = Instant::now();
     let mut open = Vec::new();
     for _ in 0..count {
-        let mut connection = Connection::open_without_channel(&options.target, IDLE_INBOX_BYTES)?;
-        let (id, ok) = (wire::CHANNEL_OPEN, wire::CHANNEL_OPEN_OK);
-        connection.call(CHANNEL, id, ok, |out| out.push(0))?;
-        open.push(connection);
+        open.push(W::open(&options.target, IDLE_INBOX_BYTES)?);
     }
     let opened_seconds = start.elapsed().as_secs_f64();
     thread::sleep(options.settle);
@@ -223,17 +221,15 @@ fn connections(options: &Options) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn queues(options: &Options) -> Result<Report, Failure> {
+fn queues<W: Wire>(options: &Options) -> Result<Report, Failure> {
     let count = options.count.unwrap_or(0);
-    let mut control = Connection::open(&options.target)?;
-    let run = run::run_number() & 0xffff;
-    let names: Vec<String> = (0..count)
-        .map(|index| format!("load{run:04x}-{index:05}"))
-        .collect();
+    let mut control = W::open(&options.target, IDLE_INBOX_BYTES)?;
+    let queues = u32::try_from(count)?;
+    let topology = stage::topology(stage::run_number(), queues, false);
     let meter = Meter::start(options);
     let before = meter.resident_bytes();
     let start = Instant::now();
-    run::declare_queues(&mut control, &names, options)?;
+    control.declare(&topology, options)?;
     let declared_seconds = start.elapsed().as_secs_f64();
     thread::sleep(options.settle);
     let after = meter.resident_bytes();
@@ -246,25 +242,27 @@ fn queues(options: &Options) -> Result<Report, Failure> {
     );
     put_memory(&mut report, before, after, count);
     let start = Instant::now();
-    run::delete_queues(&mut control, &names)?;
-    let deleted_seconds = start.elapsed().as_secs_f64();
-    put(
-        &mut report,
-        "deleted_per_second",
-        rate(count, deleted_seconds),
-    );
+    if control.delete(&topology)? {
+        let deleted_seconds = start.elapsed().as_secs_f64();
+        put(
+            &mut report,
+            "deleted_per_second",
+            rate(count, deleted_seconds),
+        );
+    }
     control.close()?;
     meter.put(&mut report, count);
     Ok(report)
 }
 
 /// `--producers` threads connect and close in a loop.
-fn churn(options: &Options) -> Result<Report, Failure> {
+fn churn<W: Wire>(options: &Options) -> Result<Report, Failure> {
     let meter = Meter::start(options);
     let before = meter.resident_bytes();
-    let mut control = Connection::open(&options.target)?;
-    let queue = format!("load{:04x}", run::run_number() & 0xffff);
-    run::declare_queues(&mut control, std::slice::from_ref(&queue), options)?;
+    let mut control = W::open(&options.target, IDLE_INBOX_BYTES)?;
+    let topology = stage::topology(stage::run_number(), 1, false);
+    control.declare(&topology, options)?;
+    let queue = Destination::Queue(topology.queues[0].clone(), options.arguments.clone());
     let start = Instant::now();
     let deadline = start + options.publish_time;
     let count_max = options.count.unwrap_or(u64::MAX);
@@ -275,7 +273,7 @@ fn churn(options: &Options) -> Result<Report, Failure> {
                 let mut took_ns = Vec::new();
                 while Instant::now() < deadline && (took_ns.len() as u64) < count_max {
                     let begun = Instant::now();
-                    one_connection(&options, &queue)?;
+                    one_connection::<W>(&options, &queue)?;
                     took_ns.push(begun.elapsed().as_nanos() as u64);
                 }
                 Ok(took_ns)
@@ -288,7 +286,7 @@ fn churn(options: &Options) -> Result<Report, Failure> {
     }
     let elapsed = start.elapsed().as_secs_f64();
     let count = took_ns.len() as u64;
-    run::delete_queues(&mut control, &[queue])?;
+    control.delete(&topology)?;
     control.close()?;
     thread::sleep(options.settle.min(Duration::from_secs(5)));
     let mut report = report::begin(options);
@@ -300,19 +298,31 @@ fn churn(options: &Options) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Connect, log in, open a channel, perhaps publish once with a confirm, close.
-fn one_connection(options: &Options, queue: &str) -> Result<(), Failure> {
-    let mut connection = Connection::open_without_channel(&options.target, IDLE_INBOX_BYTES)?;
-    let (id, ok) = (wire::CHANNEL_OPEN, wire::CHANNEL_OPEN_OK);
-    connection.call(CHANNEL, id, ok, |out| out.push(0))?;
+/// Connect, log in, perhaps publish once with a confirm, close.
+fn one_connection<W: Wire>(options: &Options, queue: &Destination) -> Result<(), Failure> {
+    let mut wire = W::open(&options.target, IDLE_INBOX_BYTES)?;
     if options.churn_publish {
-        let (id, ok) = (wire::CONFIRM_SELECT, wire::CONFIRM_SELECT_OK);
-        connection.call(CHANNEL, id, ok, |out| out.push(0))?;
+        wire.expect_confirms()?;
+        let message = Outgoing {
+            destination: queue,
+            persistent: options.persistent,
+            confirmed: true,
+            body: &stage::filler(options.body_bytes),
+        };
         let mut out = Vec::new();
-        let body = run::filler(options.body_bytes);
-        wire::publish(&mut out, CHANNEL, "", queue, options.persistent, &body);
-        connection.send(&out, Instant::now() + options.drain)?;
-        connection.reply(CHANNEL, wire::BASIC_ACK)?;
+        W::publish(&mut out, &message);
+        let deadline = Instant::now() + options.drain;
+        wire.link().send(&out, deadline)?;
+        let mut confirmed = false;
+        while !confirmed {
+            if !wire.link().receive()? && Instant::now() > deadline {
+                return Err("a publish unconfirmed".into());
+            }
+            wire.confirms(|_| {
+                confirmed = true;
+                Ok(())
+            })?;
+        }
     }
-    connection.close()
+    wire.close()
 }

@@ -1,20 +1,23 @@
-//! Load for AMQP 0-9-1 servers, and a check of what comes back: `wherry-loadgen --help`.
+//! Load for servers of AMQP 0-9-1 and STOMP, and a check of what comes back: `wherry-loadgen --help`.
 //!
 //! Raw blocking sockets and plain threads, one a connection; no client library, so that the server is what is measured.
-//! `benches/amqp/run.py` drives it; `benches/README.md` says what the figures mean.
+//! `benches/network/run.py` drives it; `benches/README.md` says what the figures mean.
 
-mod connection;
 mod consumer;
+mod counter;
+mod link;
 mod modes;
 mod options;
 mod process;
 mod publisher;
 mod report;
-mod run;
+mod stage;
 mod tally;
 mod wire;
 
 use std::process::ExitCode;
+
+use crate::options::Protocol;
 
 fn main() -> ExitCode {
     let options = match options::parse(std::env::args()) {
@@ -28,7 +31,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match modes::run(&options) {
+    let done = match options.protocol {
+        Protocol::Amqp => modes::run::<wire::amqp::Amqp>(&options),
+        Protocol::Stomp => modes::run::<wire::stomp::Stomp>(&options),
+    };
+    match done {
         Ok(report) => {
             let clean = report.get("clean") != Some(&serde_json::Value::Bool(false));
             println!("{}", serde_json::Value::Object(report));

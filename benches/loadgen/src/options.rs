@@ -3,12 +3,12 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::connection::{Failure, Target};
+use crate::link::{Failure, Target};
 use crate::tally::{STAMP_BYTES, STAMP_TIMES_BYTES};
 use crate::wire::Value;
 
 pub(crate) const HELP: &str = "\
-Load for an AMQP 0-9-1 server. Prints one line of JSON; the exit status is 1 if a message was lost, invented, doubled
+Load for a server of AMQP 0-9-1 or STOMP. Prints one line of JSON; the exit status is 1 if a message was lost, invented, doubled
 without mark, out of order, misrouted or damaged.
 
 wherry-loadgen MODE [OPTIONS]
@@ -17,30 +17,38 @@ throughput    producers as fast as the server takes, consumers at the same time
 latency       at a fixed rate (--rate), time from the intended and from the real send to the receipt
 backlog       publish --count messages, then drain them
 connections   open --count connections, hold them idle, close them
-queues        declare --count queues, delete them
-churn         connect, open a channel, close, again and again for --seconds
+queues        declare --count queues, delete them (STOMP cannot: they stay)
+churn         connect, log in, close, again and again for --seconds
 
-  --host HOST --port PORT        127.0.0.1, 5672
+  --protocol amqp|stomp          amqp (0-9-1, one channel a connection) or stomp (1.1)
+  --host HOST --port PORT        127.0.0.1; 5672 or 61613
   --user --password --vhost      guest, guest, /
   --producers N --consumers N    1, 1 (one connection each)
   --queues N                     1; a producer's messages go to them in turn
-  --fanout                       every queue gets every message, through a fanout exchange
+  --fanout                       every queue gets every message, through a fanout exchange or a topic
   --bytes N                      body size, at least 16 (latency: 32); 16
   --seconds S                    how long to publish; 5 (backlog: 120)
   --warmup S                     not counted at the beginning; 0.5
   --drain S                      how long to wait for the rest without progress; 20
   --count N                      at most this many messages by producer; connections, queues
   --rate N                       messages a second of all producers together (latency)
-  --confirms N                   at most N unconfirmed publishes by producer; 0: no confirms
+  --confirms N                   at most N publishes by producer without confirm or receipt; 0: none asked for
   --prefetch N                   0: no limit
   --ack-every N                  one multiple acknowledgement every N deliveries; 0: automatic acknowledgement
-  --persistent                   delivery mode 2
-  --durable                      durable queues and exchanges
+  --individual                   STOMP, with --ack-every 1: mode client-individual instead of client
+  --persistent                   messages that a restart does not lose
+  --durable                      durable queues and exchanges (STOMP's queues always are)
   --argument NAME=VALUE          a queue argument, again and again: x-queue-type=quorum, x-max-length=10, x-b=true
   --pid PID                      the server's process: its memory and processor time are reported
   --settle S                     wait before memory is read; 1
   --churn-publish                each connection of the churn publishes one message with a confirm
 ";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Amqp,
+    Stomp,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -67,6 +75,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) mode: Mode,
+    pub(crate) protocol: Protocol,
     pub(crate) target: Target,
     pub(crate) producers: u32,
     pub(crate) consumers: u32,
@@ -81,6 +90,7 @@ pub(crate) struct Options {
     pub(crate) confirm_window: u64,
     pub(crate) prefetch: u16,
     pub(crate) ack_every: u64,
+    pub(crate) individual: bool,
     pub(crate) persistent: bool,
     pub(crate) durable: bool,
     pub(crate) arguments: Vec<(String, Value)>,
@@ -96,11 +106,12 @@ pub(crate) fn parse(
     use lexopt::prelude::*;
 
     let mut host = "127.0.0.1".to_owned();
-    let mut port = 5672;
+    let mut port = None;
     let mut mode = None;
     let mut publish_time = None;
     let mut options = Options {
         mode: Mode::Throughput,
+        protocol: Protocol::Amqp,
         target: Target {
             address: SocketAddr::from(([127, 0, 0, 1], 5672)),
             user: "guest".to_owned(),
@@ -120,6 +131,7 @@ pub(crate) fn parse(
         confirm_window: 0,
         prefetch: 0,
         ack_every: 0,
+        individual: false,
         persistent: false,
         durable: false,
         arguments: Vec::new(),
@@ -143,7 +155,14 @@ pub(crate) fn parse(
                 });
             }
             Long("host") => host = parser.value()?.string()?,
-            Long("port") => port = parser.value()?.parse()?,
+            Long("port") => port = Some(parser.value()?.parse()?),
+            Long("protocol") => {
+                options.protocol = match parser.value()?.string()?.as_str() {
+                    "amqp" => Protocol::Amqp,
+                    "stomp" => Protocol::Stomp,
+                    other => return Err(format!("no protocol {other:?}: see --help").into()),
+                };
+            }
             Long("user") => options.target.user = parser.value()?.string()?,
             Long("password") => options.target.password = parser.value()?.string()?,
             Long("vhost") => options.target.vhost = parser.value()?.string()?,
@@ -160,6 +179,7 @@ pub(crate) fn parse(
             Long("confirms") => options.confirm_window = parser.value()?.parse()?,
             Long("prefetch") => options.prefetch = parser.value()?.parse()?,
             Long("ack-every") => options.ack_every = parser.value()?.parse()?,
+            Long("individual") => options.individual = true,
             Long("persistent") => options.persistent = true,
             Long("durable") => options.durable = true,
             Long("argument") => {
@@ -177,6 +197,10 @@ pub(crate) fn parse(
         Mode::Backlog => 120,
         _ => 5,
     }));
+    let port = port.unwrap_or(match options.protocol {
+        Protocol::Amqp => 5672,
+        Protocol::Stomp => 61613,
+    });
     options.target.address = (host.as_str(), port)
         .to_socket_addrs()?
         .next()
@@ -219,6 +243,16 @@ fn check(options: &Options) -> Result<(), Failure> {
             return Err("user, password and vhost have at most 255 bytes".into());
         }
     }
+    if options.protocol == Protocol::Stomp {
+        if options.durable {
+            return Err("--durable: STOMP has no word for it".into());
+        }
+        // Of CONNECT nothing is escaped.
+        let texts = [&target.user, &target.password, &target.vhost];
+        if texts.iter().any(|text| text.contains(['\n', '\r', ':'])) {
+            return Err("STOMP's user, password and vhost have no colon and no end of line".into());
+        }
+    }
     if options.arguments.iter().any(|(name, _)| name.len() > 255) {
         return Err("an argument's name has at most 255 bytes".into());
     }
@@ -248,6 +282,9 @@ fn check(options: &Options) -> Result<(), Failure> {
     }
     if options.prefetch > 0 && options.ack_every > u64::from(options.prefetch) {
         return Err("--ack-every over --prefetch would wait for ever".into());
+    }
+    if options.individual && (options.ack_every != 1 || options.protocol != Protocol::Stomp) {
+        return Err("--individual is for --protocol stomp with --ack-every 1".into());
     }
     let count_max = match options.mode {
         Mode::Connections => CONNECTIONS_MAX,
@@ -307,6 +344,10 @@ mod tests {
             ("connections --count 20001", "--count"),
             ("throughput --host 192.0.2.1", "loopback"),
             ("throughput --sing", "--sing"),
+            ("throughput --individual --ack-every 1", "--individual"),
+            ("throughput --protocol smtp", "no protocol"),
+            ("throughput --protocol stomp --durable", "--durable"),
+            ("throughput --protocol stomp --password a:b", "colon"),
         ] {
             let error = parsed(line).expect_err(line);
             assert!(error.contains(told), "{line}: {error}");

@@ -6,17 +6,15 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::connection::{CHANNEL, Connection, Failure};
 use crate::consumer::{self, Consumed, Consumer};
+use crate::link::{Failure, INBOX_BYTES};
 use crate::options::{COUNT_MAX, Mode, Options};
 use crate::publisher::{self, Pace, Published, Publisher};
 use crate::tally::{Shape, Verdict};
-use crate::wire;
+use crate::wire::{Destination, Topology, Wire};
 
 /// A long setup (queues, connections) comes between reading the clock and the first publish.
 const HEAD_START: Duration = Duration::from_millis(20);
-/// Few enough that their replies fit into the sockets' buffers while we still write.
-const REQUESTS_AHEAD: usize = 100;
 
 /// What the threads of a run tell each other. Relaxed counters: nothing else is published through them.
 #[derive(Debug)]
@@ -47,12 +45,11 @@ pub(crate) fn filler(length: usize) -> Vec<u8> {
 }
 
 /// A run's queues, declared on the server; deleted by [`Stage::clear`].
-pub(crate) struct Stage<'a> {
+pub(crate) struct Stage<'a, W> {
     options: &'a Options,
-    control: Connection,
+    control: W,
     run: u32,
-    exchange: String,
-    queues: Vec<String>,
+    topology: Topology,
 }
 
 /// Everything that was published.
@@ -71,65 +68,24 @@ pub(crate) struct Window {
     pub(crate) received: u64,
 }
 
-impl<'a> Stage<'a> {
+impl<'a, W: Wire> Stage<'a, W> {
     /// Declares queues (and the exchange of a fan-out) under names that no other run has.
-    pub(crate) fn set(options: &'a Options) -> Result<Stage<'a>, Failure> {
-        let mut control = Connection::open(&options.target)?;
+    pub(crate) fn set(options: &'a Options) -> Result<Self, Failure> {
+        let mut control = W::open(&options.target, INBOX_BYTES)?;
         let run = run_number();
-        let name = format!("load{:04x}", run & 0xffff);
-        let width = (options.queues - 1).to_string().len();
-        let queues: Vec<String> = (0..options.queues)
-            .map(|index| format!("{name}-{index:0width$}"))
-            .collect();
-        declare_queues(&mut control, &queues, options)?;
-        let mut exchange = String::new();
-        if options.fanout {
-            exchange = name;
-            let (id, ok) = (wire::EXCHANGE_DECLARE, wire::EXCHANGE_DECLARE_OK);
-            control.call(CHANNEL, id, ok, |out| {
-                out.extend_from_slice(&[0, 0]);
-                wire::short(out, &exchange);
-                wire::short(out, "fanout");
-                out.push(u8::from(options.durable) << 1);
-                wire::table(out, &[]);
-            })?;
-            for queue in &queues {
-                let (id, ok) = (wire::QUEUE_BIND, wire::QUEUE_BIND_OK);
-                control.call(CHANNEL, id, ok, |out| {
-                    out.extend_from_slice(&[0, 0]);
-                    wire::short(out, queue);
-                    wire::short(out, &exchange);
-                    wire::short(out, "");
-                    out.push(0);
-                    wire::table(out, &[]);
-                })?;
-            }
-        }
+        let topology = topology(run, options.queues, options.fanout);
+        control.declare(&topology, options)?;
         Ok(Stage {
             options,
             control,
             run,
-            exchange,
-            queues,
+            topology,
         })
     }
 
-    /// How many messages wait in the queues, by the server's word.
-    pub(crate) fn waiting(&mut self) -> Result<u64, Failure> {
-        let mut waiting = 0;
-        for queue in &self.queues {
-            let (id, ok) = (wire::QUEUE_DECLARE, wire::QUEUE_DECLARE_OK);
-            let reply = self.control.call(CHANNEL, id, ok, |out| {
-                out.extend_from_slice(&[0, 0]);
-                wire::short(out, queue);
-                out.push(1); // passive
-                wire::table(out, &[]);
-            })?;
-            let mut fields = wire::Fields(&reply);
-            fields.short()?;
-            waiting += u64::from(fields.u32()?);
-        }
-        Ok(waiting)
+    /// How many messages wait in the queues, by the server's word; None if it has none.
+    pub(crate) fn waiting(&mut self) -> Result<Option<u64>, Failure> {
+        self.control.waiting(&self.topology.queues)
     }
 
     fn shape(&self) -> Shape {
@@ -156,7 +112,7 @@ impl<'a> Stage<'a> {
         let options = self.options;
         let mut connections = Vec::new();
         for _ in 0..options.producers {
-            connections.push(Connection::open(&options.target)?);
+            connections.push(W::open(&options.target, INBOX_BYTES)?);
         }
         let start = progress_start(connections.len());
         let mut publishers = Vec::new();
@@ -241,11 +197,14 @@ impl<'a> Stage<'a> {
         publisher::Plan {
             run: self.run,
             producer,
-            exchange: self.exchange.clone(),
-            keys: if options.fanout {
-                vec![String::new()]
-            } else {
-                self.queues.clone()
+            destinations: match &self.topology.exchange {
+                Some(exchange) => vec![Destination::Fanout(exchange.clone())],
+                None => self
+                    .topology
+                    .queues
+                    .iter()
+                    .map(|name| Destination::Queue(name.clone(), options.arguments.clone()))
+                    .collect(),
             },
             body_bytes: options.body_bytes,
             persistent: options.persistent,
@@ -275,22 +234,25 @@ impl<'a> Stage<'a> {
                 }
             };
             let queues = (0..)
-                .zip(&self.queues)
+                .zip(&self.topology.queues)
                 .filter(|&(index, _)| own(index))
                 .map(|(index, name)| (index, name.clone()))
                 .collect();
             let plan = consumer::Plan {
                 shape: self.shape(),
+                exchange: self.topology.exchange.clone(),
                 queues,
+                arguments: options.arguments.clone(),
                 prefetch: options.prefetch,
                 ack_every: options.ack_every,
+                individual: options.individual,
                 body_bytes: options.body_bytes,
                 start,
                 drain: options.drain,
                 latency_after: (options.mode == Mode::Latency).then_some(options.warmup),
             };
-            let connection = Connection::open(&options.target)?;
-            consumers.push(Consumer::new(connection, plan, Arc::clone(progress))?);
+            let wire = W::open(&options.target, INBOX_BYTES)?;
+            consumers.push(Consumer::new(wire, plan, Arc::clone(progress))?);
         }
         Ok(consumers
             .into_iter()
@@ -298,63 +260,27 @@ impl<'a> Stage<'a> {
             .collect())
     }
 
-    /// Deletes what was declared.
+    /// Deletes what was declared, where that can be done.
     pub(crate) fn clear(mut self) -> Result<(), Failure> {
-        delete_queues(&mut self.control, &self.queues)?;
-        if !self.exchange.is_empty() {
-            let (id, ok) = (wire::EXCHANGE_DELETE, wire::EXCHANGE_DELETE_OK);
-            let exchange = &self.exchange;
-            self.control.call(CHANNEL, id, ok, |out| {
-                out.extend_from_slice(&[0, 0]);
-                wire::short(out, exchange);
-                out.push(0);
-            })?;
-        }
+        self.control.delete(&self.topology)?;
         self.control.close()
     }
 }
 
-/// Declares queues, some requests ahead of their replies.
-pub(crate) fn declare_queues(
-    control: &mut Connection,
-    names: &[String],
-    options: &Options,
-) -> Result<(), Failure> {
-    for names in names.chunks(REQUESTS_AHEAD) {
-        for name in names {
-            control.request(CHANNEL, wire::QUEUE_DECLARE, |out| {
-                out.extend_from_slice(&[0, 0]);
-                wire::short(out, name);
-                out.push(u8::from(options.durable) << 1);
-                wire::table(out, &options.arguments);
-            })?;
-        }
-        for _ in names {
-            control.reply(CHANNEL, wire::QUEUE_DECLARE_OK)?;
-        }
+/// Names of queues and exchange that no other run has, the queues' all of one length.
+pub(crate) fn topology(run: u32, queues: u32, fanout: bool) -> Topology {
+    let name = format!("load{:04x}", run & 0xffff);
+    let width = queues.saturating_sub(1).to_string().len();
+    Topology {
+        queues: (0..queues)
+            .map(|index| format!("{name}-{index:0width$}"))
+            .collect(),
+        exchange: fanout.then_some(name),
     }
-    Ok(())
-}
-
-/// Deletes queues, some requests ahead of their replies.
-pub(crate) fn delete_queues(control: &mut Connection, names: &[String]) -> Result<(), Failure> {
-    for names in names.chunks(REQUESTS_AHEAD) {
-        for name in names {
-            control.request(CHANNEL, wire::QUEUE_DELETE, |out| {
-                out.extend_from_slice(&[0, 0]);
-                wire::short(out, name);
-                out.push(0);
-            })?;
-        }
-        for _ in names {
-            control.reply(CHANNEL, wire::QUEUE_DELETE_OK)?;
-        }
-    }
-    Ok(())
 }
 
 /// Producers and consumers at the same time.
-pub(crate) fn both(stage: &Stage<'_>) -> Result<(Publishing, Vec<Consumed>), Failure> {
+pub(crate) fn both<W: Wire>(stage: &Stage<'_, W>) -> Result<(Publishing, Vec<Consumed>), Failure> {
     let progress = Progress::new();
     // The consumers' clock must be the producers', who start a moment later; the difference is taken out afterwards.
     let clock = Instant::now();
@@ -376,12 +302,15 @@ pub(crate) fn both(stage: &Stage<'_>) -> Result<(Publishing, Vec<Consumed>), Fai
 }
 
 /// Producers alone.
-pub(crate) fn publish_only(stage: &Stage<'_>) -> Result<Publishing, Failure> {
+pub(crate) fn publish_only<W: Wire>(stage: &Stage<'_, W>) -> Result<Publishing, Failure> {
     stage.publish(&Progress::new())
 }
 
 /// Consumers alone, until `expected` deliveries came.
-pub(crate) fn drain(stage: &Stage<'_>, expected: u64) -> Result<(Instant, Vec<Consumed>), Failure> {
+pub(crate) fn drain<W: Wire>(
+    stage: &Stage<'_, W>,
+    expected: u64,
+) -> Result<(Instant, Vec<Consumed>), Failure> {
     let progress = Progress::new();
     progress.publishing_ended(expected);
     let start = Instant::now();

@@ -1,6 +1,6 @@
 """The servers under load: each started with its own directory and port on loopback, and stopped.
 
-A server is a context manager that yields a `Running` once it answers the AMQP protocol header.
+A server is a context manager that yields a `Running` once it answers in the protocol under load.
 """
 
 from __future__ import annotations
@@ -17,16 +17,34 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol as Interface
 
 HOST = "127.0.0.1"
-PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 # A cold RabbitMQ on two busy cores needs up to half of this.
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 # The wrapper on the search path of Debian changes the user; this one runs as who calls it.
 RABBITMQ = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a server must answer before it counts as ready: `reply` is how the answer begins."""
+
+    name: str
+    greeting: bytes
+    reply: bytes
+
+
+AMQP = Protocol("amqp", b"AMQP\x00\x00\x09\x01", b"\x01")
+STOMP = Protocol(
+    "stomp",
+    b"CONNECT\naccept-version:1.1\nhost:/\nlogin:guest\npasscode:guest\n\n\x00",
+    b"CONNECTED",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +55,30 @@ class Running:
     port: int
     # The process whose memory and processor time count.
     pid: int
-    # From the start of the process until it answered a protocol header.
+    # From the start of the process until it answered.
     ready_seconds: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return False
+
+    def resident_bytes(self) -> int:
+        """Memory of the process now, 0 if it has gone."""
+        with suppress(OSError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        return 0
 
     @property
     def uri(self) -> str:
         return f"amqp://guest:guest@{HOST}:{self.port}"
 
 
-class Server(Protocol):
+class Server(Interface):
     """Something that can be started, again and again."""
 
     name: str
@@ -63,6 +96,9 @@ class RabbitMQ:
     """The RabbitMQ that is installed, with a node, directories and a port mapper of its own."""
 
     name = "RabbitMQ"
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
 
     def _command(self) -> str | None:
         return next((found for path in RABBITMQ if (found := shutil.which(path))), None)
@@ -89,13 +125,18 @@ class RabbitMQ:
 
     @contextmanager
     def start(self) -> Iterator[Running]:
-        port, mapper_port, distribution_port = free_ports(3)
+        port, other_port, mapper_port, distribution_port = free_ports(4)
+        amqp_port = port if self._protocol is AMQP else other_port
         with ExitStack() as stack:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
-            (root / "rabbitmq.conf").write_text(
-                f"listeners.tcp.1 = {HOST}:{port}\nlog.file.level = error\nlog.console = false\n"
-            )
-            (root / "plugins").write_text("[].\n")
+            lines = [f"listeners.tcp.1 = {HOST}:{amqp_port}"]
+            lines += ["log.file.level = error", "log.console = false"]
+            plugins = ""
+            if self._protocol is STOMP:
+                lines.append(f"stomp.listeners.tcp.1 = {HOST}:{port}")
+                plugins = "rabbitmq_stomp"
+            (root / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
+            (root / "plugins").write_text(f"[{plugins}].\n")
             environment = {
                 **os.environ,
                 "HOME": str(root),
@@ -118,7 +159,7 @@ class RabbitMQ:
             command = self._command()
             assert command is not None
             started = stack.enter_context(process([command], environment, root))
-            ready_seconds = await_ready(started, port, begun, root)
+            ready_seconds = await_ready(started, self._protocol, port, begun, root)
             pid = _descendant(started.pid, "beam.smp") or started.pid
             # The script around it does not pass signals on.
             stack.callback(_stop_pid, pid)
@@ -134,10 +175,15 @@ class Wherry:
 
     name = "Wherry"
 
-    def __init__(self, command: str | None = None) -> None:
+    def __init__(self, protocol: Protocol, command: str | None = None) -> None:
+        self._protocol = protocol
         default = [sys.executable, "-m", "wherry", "serve", "--directory", "{directory}"]
         self._words = shlex.split(command) if command else [*default, "--host", HOST]
-        self._words += [] if command else ["--port", "{port}"]
+        if not command:
+            ports = ["--port", "{port}"]
+            if protocol is STOMP:
+                ports = ["--port", "{other_port}", "--stomp-port", "{port}"]
+            self._words += ports
         self._is_default = command is None
 
     def missing(self) -> str | None:
@@ -149,31 +195,49 @@ class Wherry:
             check=False,
             timeout=60,
         )
-        return None if done.returncode == 0 else "this wherry has no `serve` command"
+        if done.returncode != 0:
+            return "this wherry has no `serve` command"
+        if self._protocol is STOMP and b"--stomp-port" not in done.stdout:
+            return "this wherry has no `serve --stomp-port`"
+        return None
 
     def version(self) -> str:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from importlib.metadata import version; print(version('wherry'))",
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return f"Wherry {done.stdout.strip()}"
+        return f"Wherry {metadata.version('wherry')}"
+
+    @contextmanager
+    def start(self) -> Iterator[Running]:
+        port, other_port = free_ports(2)
+        with ExitStack() as stack:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
+            places = {"directory": str(root / "data")}
+            places |= {"port": str(port), "other_port": str(other_port)}
+            command = [word.format(**places) for word in self._words]
+            begun = time.perf_counter()
+            started = stack.enter_context(process(command, dict(os.environ), root))
+            ready_seconds = await_ready(started, self._protocol, port, begun, root)
+            yield Running(self.name, port, started.pid, ready_seconds)
+
+
+class CoilMQ:
+    """CoilMQ of the interpreter that runs this, with its defaults: everything in memory."""
+
+    name = "CoilMQ"
+
+    def missing(self) -> str | None:
+        return None if find_spec("coilmq") else "coilmq is not installed"
+
+    def version(self) -> str:
+        return f"CoilMQ {metadata.version('coilmq')}"
 
     @contextmanager
     def start(self) -> Iterator[Running]:
         (port,) = free_ports(1)
         with ExitStack() as stack:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
-            places = {"directory": str(root / "data"), "port": str(port)}
-            command = [word.format(**places) for word in self._words]
+            command = [sys.executable, "-m", "coilmq.start", "--host", HOST, "--port", str(port)]
             begun = time.perf_counter()
             started = stack.enter_context(process(command, dict(os.environ), root))
-            ready_seconds = await_ready(started, port, begun, root)
+            ready_seconds = await_ready(started, STOMP, port, begun, root)
             yield Running(self.name, port, started.pid, ready_seconds)
 
 
@@ -204,12 +268,14 @@ def process(
             started.wait()
 
 
-def await_ready(started: subprocess.Popen[bytes], port: int, begun: float, root: Path) -> float:
-    """Seconds from `begun` until `port` answers a protocol header."""
+def await_ready(
+    started: subprocess.Popen[bytes], protocol: Protocol, port: int, begun: float, root: Path
+) -> float:
+    """Seconds from `begun` until `port` answers in the protocol."""
     while (seconds := time.perf_counter() - begun) < READY_SECONDS_MAX:
         with suppress(OSError), socket.create_connection((HOST, port), timeout=5) as peer:
-            peer.sendall(PROTOCOL_HEADER)
-            if peer.recv(1) == b"\x01":
+            peer.sendall(protocol.greeting)
+            if peer.recv(64).startswith(protocol.reply):
                 return time.perf_counter() - begun
         if started.poll() is not None:
             break

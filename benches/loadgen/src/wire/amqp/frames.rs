@@ -1,10 +1,10 @@
 //! The few frames of AMQP 0-9-1 that a load generator needs: writing requests, scanning what comes back.
 //!
-//! A codec of its own on purpose: a load that shares its codec with the server under test could share a mistake with it,
-//! and it speaks to any server. Rules: the AMQP 0-9-1 specification, sections 4.2.3 to 4.2.6, and RabbitMQ's confirms.
+//! Rules: the AMQP 0-9-1 specification, sections 4.2.3 to 4.2.6, and RabbitMQ's confirms.
 //! Not promised: a full check of what the server sends. Scanning believes lengths once the frame's end octet is right.
 
-use std::fmt;
+use crate::link::Malformed;
+use crate::wire::Value;
 
 pub(crate) const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 pub(crate) const KIND_METHOD: u8 = 1;
@@ -58,21 +58,9 @@ pub(crate) struct Frame<'a> {
     pub(crate) payload: &'a [u8],
 }
 
-/// The bytes received are not AMQP as we know it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed(pub(crate) &'static str);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed bytes from the server: {}", self.0)
-    }
-}
-
-impl std::error::Error for Malformed {}
-
 /// The frame at the beginning of `bytes` and its length, or None while it is not whole.
 #[inline]
-pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Malformed> {
+pub(crate) fn cut(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Malformed> {
     let Some((head, rest)) = bytes.split_first_chunk::<7>() else {
         return Ok(None);
     };
@@ -184,14 +172,6 @@ pub(crate) fn long(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A value of a queue argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    Bool(bool),
-    Integer(i64),
-    Text(String),
-}
-
 /// Appends a field table.
 pub(crate) fn table(out: &mut Vec<u8>, entries: &[(String, Value)]) {
     let mut fields = Vec::new();
@@ -268,7 +248,7 @@ mod tests {
         publish(&mut out, 3, "", "key", true, &body);
         let mut rest = &out[..];
         let mut found = Vec::new();
-        while let Some((frame, length)) = next_frame(rest).expect("ours") {
+        while let Some((frame, length)) = cut(rest).expect("ours") {
             assert_eq!(frame.channel, 3);
             found.push((frame.kind, frame.payload.len()));
             rest = &rest[length..];
@@ -291,9 +271,9 @@ mod tests {
         let mut out = Vec::new();
         ack(&mut out, 1, 7, false);
         for end in 0..out.len() {
-            assert_eq!(next_frame(&out[..end]), Ok(None), "{end} bytes");
+            assert_eq!(cut(&out[..end]), Ok(None), "{end} bytes");
         }
-        assert!(next_frame(&out).expect("whole").is_some());
+        assert!(cut(&out).expect("whole").is_some());
     }
 
     #[test]
@@ -301,8 +281,8 @@ mod tests {
         let mut out = Vec::new();
         ack(&mut out, 1, 7, false);
         *out.last_mut().expect("not empty") = 0;
-        assert!(next_frame(&out).is_err());
-        assert!(next_frame(b"\x01\x00\x01\xff\xff\xff\xff").is_err());
+        assert!(cut(&out).is_err());
+        assert!(cut(b"\x01\x00\x01\xff\xff\xff\xff").is_err());
     }
 
     #[test]
