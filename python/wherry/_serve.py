@@ -24,11 +24,13 @@ def serve(
     config: Config | None = None,
     drain_seconds: float | None = None,
 ) -> Serving:
-    """Serve AMQP 0-9-1: `async with wherry.serve("orders.wherry") as server:` under trio, or
-    `with wherry.serve() as server:` in plain threads, beside asyncio too; it then has a thread of
-    its own.
+    """Serve AMQP 0-9-1: `async with wherry.serve("orders.wherry") as server:` under trio and
+    asyncio, `with wherry.serve() as server:` in plain threads. Under trio it runs on that loop,
+    else in a thread of its own.
 
-    Leaving the block tells the clients to go, waits a little for them, and closes.
+    Leaving the block tells the clients to go, waits a little for them, and closes. `async with`
+    lets the loop run meanwhile. `with` on a thread that runs an event loop does not wait, since
+    clients on that loop could not answer.
 
     Args:
         target: directory of the journal; None is a broker in memory; or a broker that is open,
@@ -45,7 +47,7 @@ def serve(
     Raises (when entered):
         OSError: an address cannot be listened on, a certificate cannot be read.
         ValueError: settings that contradict each other.
-        WrongLoop: `async with` outside trio.
+        WrongLoop: `async with` outside trio and asyncio.
         What `wherry.open` raises.
     """
     from wherry.server._serving import Serving

@@ -142,9 +142,64 @@ async def test_a_server_beside_asyncio() -> None:
 
 
 @pytest.mark.only("asyncio")
-async def test_async_with_is_for_trio() -> None:
-    with pytest.raises(wherry.WrongLoop, match=r"with wherry\.serve"):
-        async with wherry.serve(port=0, users=users()):
+async def test_a_server_on_asyncio_lets_its_own_clients_go_in_order() -> None:
+    heard = asyncio.Event()
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async with wherry.open() as broker:
+        async with wherry.serve(broker, port=0, users=users(), drain_seconds=60) as server:
+            assert server.broker is broker
+            connection = await aio_pika.connect(server.amqp_url)
+            connection.close_callbacks.add(lambda *_: heard.set())
+            client = await connection.channel()
+            await client.declare_queue("q")
+            (listed,) = server.connections()
+            assert listed["user"] == "guest"
+            ticking = asyncio.create_task(tick())
+            before = ticks
+        assert ticks > before, "the loop stood still"
+        await heard.wait()
+        await server.wait_closed()
+        ticking.cancel()
+        assert broker.queues() == ["q"]
+
+
+@pytest.mark.only("asyncio")
+async def test_a_cancelled_block_on_asyncio_waits_for_nobody() -> None:
+    entered = asyncio.Event()
+
+    async def main() -> None:
+        async with wherry.serve(port=0, users=users(), drain_seconds=3600) as server:
+            with Raw(*server.addresses[0]) as raw:
+                await asyncio.to_thread(raw.handshake)
+                entered.set()
+                await server.wait_closed()
+
+    task = asyncio.create_task(main())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_with_on_an_event_loop_does_not_wait_for_its_clients() -> None:
+    with wherry.serve(port=0, users=users(), drain_seconds=3600) as server:
+        raw = Raw(*server.addresses[0])
+        raw.handshake()
+        assert len(server.connections()) == 1
+    assert raw.method() == (10, 50)
+    raw.close()
+
+
+async def test_async_with_needs_a_broker_of_an_event_loop() -> None:
+    with blocking.open() as broker, pytest.raises(TypeError, match=r"wherry\.blocking"):
+        async with wherry.serve(broker, port=0, users=users()):
             pass
 
 

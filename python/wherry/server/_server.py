@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import trio
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from wherry import _core, blocking
     from wherry._broker import Broker
+    from wherry._loop import Loop
     from wherry.server._accounts import Users
     from wherry.server._listener import Endpoint
     from wherry.server._settings import Settings
@@ -98,16 +101,27 @@ class Runner:
 
 @final
 class Server(_Addresses):
-    """A server on a trio loop. Made by `async with wherry.serve() as server:`."""
+    """A server, as its user holds it on an event loop. Made by `async with wherry.serve() as
+    server:`. Under trio it runs on that loop, beside asyncio in a thread of its own.
+    """
 
-    def __init__(self, broker: Broker, settings: Settings, users: Users) -> None:
+    def __init__(
+        self, broker: Broker, settings: Settings, users: Users, loop: Loop | None = None
+    ) -> None:
         self._broker = broker
         self._settings = settings
         self._users = users
         self._endpoints = []
         self._runner: Runner | None = None
+        # asyncio's, which waits while a thread serves.
+        self._loop = loop
+        self._thread = None if loop is None else ThreadServer(broker.blocking, settings, users)
 
     async def _start(self) -> None:
+        if self._loop is not None and self._thread is not None:
+            await self._loop.in_thread(self._thread._start)
+            self._endpoints = self._thread._endpoints
+            return
         bound = bind(self._settings)
         self._endpoints = bound
         try:
@@ -119,11 +133,19 @@ class Server(_Addresses):
             raise
 
     async def _stop(self, drain_seconds: float) -> None:
-        if self._runner is not None:
+        if self._loop is not None and self._thread is not None:
+            await self._loop.in_thread(partial(self._thread._stop, drain_seconds))
+        elif self._runner is not None:
             await self._runner.stop(drain_seconds)
+
+    def _do(self, function: Callable[[], T]) -> T:
+        """Run it where the server runs."""
+        return function() if self._thread is None else self._thread._call(function)
 
     @property
     def _hub(self) -> Hub:
+        if self._thread is not None:
+            return self._thread._hub
         assert self._runner is not None
         return self._runner.hub
 
@@ -136,11 +158,11 @@ class Server(_Addresses):
         """One dict for each connection: id, host, port, tls, user, virtual_host, state, channels,
         and the like.
         """
-        return self._hub.listing()
+        return self._do(self._hub.listing)
 
     def close_connection(self, id: int, reason: str = "closed by the operator") -> bool:
         """Tell a client to go, with code 320; false when there is no connection of this id."""
-        return self._hub.close_connection(id, reason)
+        return self._do(lambda: self._hub.close_connection(id, reason))
 
     @property
     def engine(self) -> _core.Engine:
@@ -157,7 +179,7 @@ class Server(_Addresses):
         Raises:
             OSError, ssl.SSLError: they cannot be used; those from before stay.
         """
-        self._hub.reload_certificates()
+        self._do(self._hub.reload_certificates)
 
     def reload(self) -> None:
         """Read certificates, users and permissions again.
@@ -166,12 +188,17 @@ class Server(_Addresses):
             OSError, ssl.SSLError: the certificates cannot be used; those from before stay.
         """
         self.reload_certificates()
+        self._do(self._read_users)
+
+    def _read_users(self) -> None:
         self._users.refresh()
         self._hub.set_access()
 
     def stop_now(self) -> None:
         """Let `aclose` wait for nobody any more."""
-        if self._runner is not None:
+        if self._thread is not None:
+            self._thread.stop_now()
+        elif self._runner is not None:
             self._runner.stop_now()
 
     async def wait_closed(self) -> None:
@@ -182,6 +209,9 @@ class Server(_Addresses):
         Raises:
             Exception: what it ended with, if that was an error.
         """
+        if self._loop is not None and self._thread is not None:
+            await self._thread._wait_on_asyncio()
+            return
         assert self._runner is not None
         await self._runner.stopped.wait()
         if self._runner.failure is not None:
@@ -210,6 +240,7 @@ class ThreadServer(_Addresses):
         self._token: trio.lowlevel.TrioToken | None = None
         self._failure: BaseException | None = None
         self._ready = threading.Event()
+        self._ended: Future[None] = Future()
         # A daemon: a program that forgets to close the server can end all the same.
         self._thread = threading.Thread(target=self._run, name="wherry server", daemon=True)
 
@@ -230,6 +261,7 @@ class ThreadServer(_Addresses):
             self._failure = error
         finally:
             self._ready.set()
+            self._ended.set_result(None)
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -242,12 +274,25 @@ class ThreadServer(_Addresses):
             raise runner.failure
 
     def _call(self, function: Callable[[], T]) -> T:
-        """Run it on the server's loop."""
+        """Run it on the server's loop. Not by trio's means, which refuse to wait in a thread that
+        runs trio itself, as that of a test may.
+        """
+        if threading.current_thread() is self._thread:
+            return function()
         assert self._token is not None
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(function())
+            except BaseException as error:
+                done.set_exception(error)
+
         try:
-            return trio.from_thread.run_sync(function, trio_token=self._token)
+            self._token.run_sync_soon(run)
         except trio.RunFinishedError:
             raise RuntimeError("the server has ended") from None
+        return done.result()
 
     @property
     def _hub(self) -> Hub:
@@ -292,9 +337,31 @@ class ThreadServer(_Addresses):
         """Tell the clients to go, wait a little for them, and close. May be repeated."""
         self._stop(self._settings.drain_seconds)
 
+    def stop_now(self) -> None:
+        """Let `close`, which another thread has called, wait for nobody any more."""
+        if self._runner is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._call(self._runner.stop_now)
+
+    async def _wait_on_asyncio(self) -> None:
+        import asyncio
+
+        # Shielded, since to cancel the waiting is not to cancel the server.
+        await asyncio.shield(asyncio.wrap_future(self._ended))
+        if self._failure is not None:
+            raise self._failure
+
     def _stop(self, drain_seconds: float) -> None:
-        if self._runner is not None and self._token is not None and self._thread.is_alive():
-            # Suppressed: it ended by itself meanwhile.
-            with contextlib.suppress(trio.RunFinishedError, trio.Cancelled):
-                trio.from_thread.run(self._runner.stop, drain_seconds, trio_token=self._token)
+        if self._runner is not None and self._token is not None:
+            stop = partial(trio.lowlevel.spawn_system_task, self._stopping, drain_seconds)
+            with contextlib.suppress(trio.RunFinishedError):  # it ended by itself
+                self._token.run_sync_soon(stop)
         self._thread.join()
+
+    async def _stopping(self, drain_seconds: float) -> None:
+        assert self._runner is not None
+        try:
+            await self._runner.stop(drain_seconds)
+        except Exception:
+            log.exception("the server could not end in order")
+            self._runner.stop_now()

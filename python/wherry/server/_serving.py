@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, final
 
@@ -10,7 +11,7 @@ import sniffio
 import trio
 
 from wherry import _broker, blocking
-from wherry._errors import WrongLoop
+from wherry._loop import current_loop
 from wherry.server._server import Server, ThreadServer
 from wherry.server._settings import AMQP_PORT, AMQPS_PORT, Listen, Settings, from_config
 
@@ -22,15 +23,12 @@ if TYPE_CHECKING:
     from wherry.server._settings import TLS
     from wherry.server.config import Config
 
-_NOT_TRIO = (
-    "`async with wherry.serve(...)` runs on trio; beside asyncio, or in plain threads, use "
-    "`with wherry.serve(...)`: the server then has a thread of its own"
-)
-
 
 @final
 class Serving:
-    """A server that is about to start: `async with` under trio, `with` in plain threads."""
+    """A server that is about to start: `async with` under trio and asyncio, `with` in plain
+    threads.
+    """
 
     def __init__(
         self,
@@ -94,19 +92,19 @@ class Serving:
 
         return default_users(self._path, self._config)
 
-    # Under trio
+    # On an event loop
 
     async def __aenter__(self) -> Server:
-        if sniffio.current_async_library_cvar.get() == "asyncio" or not _on_trio():
-            raise WrongLoop(_NOT_TRIO)
+        loop = current_loop()
+        beside = loop if event_loop() == "asyncio" else None
         if isinstance(self._given, blocking.Broker):
             raise TypeError("a broker of wherry.blocking is served by `with`, not `async with`")
         async with AsyncExitStack() as stack:
             broker = self._given
             if broker is None:
                 broker = await stack.enter_async_context(_broker.open(self._path, **self._options))
-            users = await trio.to_thread.run_sync(self._make_users)
-            server = Server(broker, self._settings, users)
+            users = await loop.in_thread(self._make_users)
+            server = Server(broker, self._settings, users, beside)
             await server._start()
             self._async_stack = stack.pop_all()
         self._server = server
@@ -121,7 +119,10 @@ class Serving:
         assert isinstance(self._server, Server)
         assert self._async_stack is not None
         # Who is cancelled wants to end: clients are told, but not waited for.
-        cancelled = exc_type is not None and issubclass(exc_type, trio.Cancelled)
+        import asyncio
+
+        cancellations = (trio.Cancelled, asyncio.CancelledError)
+        cancelled = exc_type is not None and issubclass(exc_type, cancellations)
         try:
             await self._server._stop(0 if cancelled else self._settings.drain_seconds)
         finally:
@@ -153,17 +154,24 @@ class Serving:
     ) -> None:
         assert isinstance(self._server, ThreadServer)
         assert self._stack is not None
-        # Ctrl-C wants to end: clients are told, but not waited for.
-        hurry = exc_type is not None and issubclass(exc_type, KeyboardInterrupt)
+        # Ctrl-C wants to end: clients are told, but not waited for. Nor are they on a thread that
+        # runs an event loop: its own clients cannot answer while it stands still here.
+        interrupted = exc_type is not None and issubclass(exc_type, KeyboardInterrupt)
+        hurry = interrupted or event_loop() is not None
         try:
             self._server._stop(0 if hurry else self._settings.drain_seconds)
         finally:
             self._stack.__exit__(None, None, None)
 
 
-def _on_trio() -> bool:
+def event_loop() -> str | None:
+    """Which library's event loop this thread runs."""
     try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        return False
-    return True
+        return sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        pass
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    # In a callback, which belongs to no task.
+    return None if asyncio._get_running_loop() is None else "asyncio"
