@@ -11,7 +11,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use wherry_engine::clock::Clock;
 use wherry_engine::{Broker, BrokerOptions, Notify};
-use wherry_session::{AccessTable, FrontEnd, Identity, Limits};
+use wherry_session::{AccessTable, FrontEnd, Identity, Limits, Session as _};
 use wherry_stomp::codec::{FrameError, FrameLimits, Next, Parser, Version};
 use wherry_stomp::{Peer, Session, Status};
 

@@ -24,7 +24,6 @@ from wherry._types import (
 from wherry.server.permissions import AccessTable
 
 __all__ = [
-    "AmqpSession",
     "BlockingConsumer",
     "Clock",
     "Completed",
@@ -40,6 +39,7 @@ __all__ = [
     "Port",
     "PriorityFifo",
     "Queue",
+    "Session",
     "Transaction",
     "VirtualClock",
     "VirtualHost",
@@ -690,6 +690,8 @@ class FrontEnd:
         cluster_name: str,
         platform: str,
         mechanisms: list[str] | None = None,
+        stomp_virtual_host: str = "/",
+        host_names: list[str] = [],
     ) -> Self: ...
     def attach(self, port: Port) -> None:
         """Gives the journal's progress to a loop, as token 0."""
@@ -716,9 +718,9 @@ class FrontEnd:
         """The next `count` deliveries are followed by duplicates."""
 
 @final
-class AmqpSession:
-    """One AMQP connection's session: bytes in, bytes out, and a status that says what to do next.
-    Used by `wherry.server` only, on the thread of its loop.
+class Session:
+    """One connection's session, of whatever protocol: bytes in, bytes out, and a status that says
+    what to do next. Used by `wherry.server` only, on the thread of its loop.
     """
 
     OUTPUT: ClassVar[int]
@@ -733,6 +735,7 @@ class AmqpSession:
         front: FrontEnd,
         port: Port,
         token: int,
+        protocol: Literal["amqp", "stomp"],
         *,
         host: str,
         port_number: int,

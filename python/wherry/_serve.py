@@ -19,14 +19,15 @@ def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    stomp_port: int | None = None,
     tls: TLS | ssl.SSLContext | None = None,
     users: Users | None = None,
     config: Config | None = None,
     drain_seconds: float | None = None,
 ) -> Serving:
-    """Serve AMQP 0-9-1: `async with wherry.serve("orders.wherry") as server:` under trio and
-    asyncio, `with wherry.serve() as server:` in plain threads. Under trio it runs on that loop,
-    else in a thread of its own.
+    """Serve AMQP 0-9-1, and STOMP if asked to: `async with wherry.serve("orders.wherry") as server`
+    under trio and asyncio, `with wherry.serve() as server:` in plain threads. Under trio it runs on
+    that loop, else in a thread of its own.
 
     Leaving the block tells the clients to go, waits a little for them, and closes. `async with`
     lets the loop run meanwhile. `with` on a thread that runs an event loop does not wait, since
@@ -38,6 +39,9 @@ def serve(
         host: address to listen on; a name stands for all its addresses. 127.0.0.1 unless given or
             configured.
         port: 5672 unless given or configured, 5671 with `tls`; 0 lets the system choose.
+        stomp_port: speak STOMP, too, on this port of the same address, with TLS if there is `tls`;
+            0 lets the system choose. Usually 61613, 61614 with TLS. Unless given, STOMP is spoken
+            only if it is configured, and `host` and `port` are not given.
         tls: speak TLS there: a `wherry.server.TLS`, or a context of your own.
         users: who may log in. Unless given: the file `users.json` in the directory; in memory
             `guest` with password `guest`, from this machine only.
@@ -56,6 +60,7 @@ def serve(
         target,
         host=host,
         port=port,
+        stomp_port=stomp_port,
         tls=tls,
         users=users,
         config=config,

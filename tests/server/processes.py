@@ -42,6 +42,7 @@ class Serving:
         assert match is not None, (line, self.errors)
         self.port = int(match[1])
         self._tls_port: int | None = None
+        self._stomp_port: int | None = None
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
@@ -58,6 +59,16 @@ class Serving:
             assert match is not None, (line, self.errors)
             self._tls_port = int(match[1])
         return self._tls_port
+
+    def stomp_port(self) -> int:
+        """Port of its first STOMP listener. Asked after that for TLS, if there is one."""
+        if self._stomp_port is None:
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            match = re.fullmatch(r"listening on stomp://127\.0\.0\.1:(\d+)/\n", line)
+            assert match is not None, (line, self.errors)
+            self._stomp_port = int(match[1])
+        return self._stomp_port
 
     def wait_for_log(self, text: str) -> None:
         """Until a line with this text was logged."""

@@ -164,6 +164,7 @@ def test_moving_from_rabbitmq(serving: Serving, data: Path) -> None:
 
 def test_it_says_what_it_does(serving: Serving, data: Path) -> None:
     assert serving.process.stdout is not None
+    assert serving.stomp_port() > 0
     assert serving.process.stdout.readline() == f"messages are kept in {data}; Ctrl-C ends it\n"
 
 

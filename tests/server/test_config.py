@@ -141,7 +141,10 @@ level = "loud"
         ('amqp.tls_listeners = ["*:5671"]', "line 1: amqp.tls_listeners: needs tls.certificate"),
         ('[tls]\nkey = "k"', "line 2: tls.key: needs tls.certificate beside it"),
         ('[tls]\nverify = "peer"', 'line 2: tls.verify: "peer" needs tls.ca'),
-        ("amqp.listeners = []", "line 1: amqp.listeners: is empty, and so is"),
+        (
+            "amqp.listeners = []\nstomp.listeners = []",
+            "line 1: amqp.listeners: is empty, and so is",
+        ),
         ('auth.mechanisms = ["EXTERNAL"]', "line 1: auth.mechanisms: EXTERNAL needs tls.verify"),
         ('auth.mechanisms = ["CRAM"]', "line 1: auth.mechanisms: invalid enum value 'CRAM' (item"),
         (

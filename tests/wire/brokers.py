@@ -182,6 +182,7 @@ def _start_wherry(port: int, options: dict[str, object], tls: Tls | None) -> Bro
     port = port or free_port()
     settings: dict[str, object] = {
         "amqp.listeners": [f"127.0.0.1:{port}"],
+        "stomp.listeners": [],
         # Clients that a failing test leaves behind must not hold up the end.
         "shutdown.drain_seconds": 0.5,
     }

@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 # Name of a command, its module here, and the line in `wherry --help`.
 COMMANDS = {
-    "serve": ("serve", "Run an AMQP 0-9-1 server."),
+    "serve": ("serve", "Run a server for AMQP 0-9-1 and STOMP."),
     "publish": ("messages", "Publish messages to a server."),
     "consume": ("messages", "Print the messages of a queue."),
     "queues": ("queues", "List queues."),

@@ -126,8 +126,8 @@ def list_connections(directory: Path | None, control: Path | None, as_json_: boo
     if as_json_:
         as_json(found)
         return
-    columns = ["id", "user", "virtual_host", "host", "port", "state", "channels"]
-    titles = ["Id", "User", "Vhost", "Host", "Port", "State", "Channels"]
+    columns = ["id", "protocol", "user", "virtual_host", "host", "port", "state", "channels"]
+    titles = ["Id", "Protocol", "User", "Vhost", "Host", "Port", "State", "Channels"]
     table(titles, [[one.get(column) for column in columns] for one in found])
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from wherry.server.config import Config, Loaded
     from wherry.server.users import UserStore
 
+PORT = click.IntRange(0, 65_535)
+
 
 def _flags(options: dict[str, Any]) -> dict[str, Any]:
     """The keys of the configuration that options set."""
@@ -33,15 +35,38 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
         if options["directory"] is not None:
             raise click.UsageError("--memory and --directory: choose one")
         flags["directory"] = None
-    host, port = options["host"], options["port"]
+    from wherry.server._settings import AMQP_PORT
+
+    host, port, stomp_port = options["host"], options["port"], options["stomp_port"]
     if host is not None or port is not None:
-        hosts = ["127.0.0.1", "::1"] if host is None else [host]
-        written = [f"[{h}]" if ":" in h else h for h in hosts]
-        # With port 0 the system would choose two different ones.
-        flags["amqp.listeners"] = [
-            f"{h}:{5672 if port is None else port}" for h in (written[:1] if port == 0 else written)
-        ]
+        flags["amqp.listeners"] = _addresses(host, AMQP_PORT if port is None else port)
+    if stomp_port is not None:
+        flags["stomp.listeners"] = _addresses(host, stomp_port)
     return flags
+
+
+def _addresses(host: str | None, port: int) -> tuple[str, ...]:
+    hosts = ["127.0.0.1", "::1"] if host is None else [host]
+    if port == 0:
+        del hosts[1:]  # the system would choose two different ones
+    return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+
+
+def _with_stomp(loaded: Loaded, host: str | None, port: int | None) -> Loaded:
+    """STOMP goes where AMQP goes, unless something says where: to the same host, and with port 0
+    to a free port.
+    """
+    if "stomp.listeners" in loaded.sources or (host is None and port != 0):
+        return loaded
+    from dataclasses import replace
+
+    from wherry.server._settings import STOMP_PORT
+
+    listeners = _addresses(host, 0 if port == 0 else STOMP_PORT)
+    config = replace(loaded.config, stomp=replace(loaded.config.stomp, listeners=listeners))
+    return replace(
+        loaded, config=config, sources={**loaded.sources, "stomp.listeners": "command line"}
+    )
 
 
 @click.command()
@@ -61,7 +86,8 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--memory", is_flag=True, help="Everything in memory, whatever the file says.")
 @click.option("--host", help="Address to listen on; * for every address of the machine.")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Port; 0 lets the system choose.")
+@click.option("--port", type=PORT, help="AMQP's port; 0 lets the system choose.")
+@click.option("--stomp-port", type=PORT, help="STOMP's port; 0 lets the system choose.")
 @click.option(
     "--durability",
     type=click.Choice(["always", "interval", "never"]),
@@ -73,8 +99,8 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
 @click.option("--check", is_flag=True, help="Check the configuration and the user file; no start.")
 @click.option("--print-config", is_flag=True, help="Print the configuration in force; no start.")
 def serve(file: Path | None, check: bool, print_config: bool, **options: Any) -> None:
-    """Run an AMQP 0-9-1 server, until Ctrl-C or SIGTERM; a second one ends it at once. SIGHUP reads
-    certificates and users again.
+    """Run a server for AMQP 0-9-1 and STOMP, until Ctrl-C or SIGTERM; a second one ends it at once.
+    SIGHUP reads certificates and users again.
 
     Options win over WHERRY_... environment variables, these over the file. A new data directory has
     the user guest with the password guest, let in from this machine only.
@@ -90,6 +116,7 @@ def serve(file: Path | None, check: bool, print_config: bool, **options: Any) ->
 
     try:
         loaded = load(file, environment=os.environ, flags=_flags(options))
+        loaded = _with_stomp(loaded, options["host"], options["port"])
     except ConfigError as error:
         for problem in error.problems:
             click.secho(f"error: {problem}", fg="red", err=True)

@@ -1,4 +1,5 @@
-"""The AMQP 0-9-1 server: `wherry.serve` starts one. What it can be told beyond that is here.
+"""The server for AMQP 0-9-1 and STOMP: `wherry.serve` starts one. What it can be told beyond that
+is here.
 
 Names are loaded when they are used: who only reads a configuration needs no event loop.
 """

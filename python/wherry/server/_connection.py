@@ -40,12 +40,12 @@ _BUDGETS_PER_TURN = 4
 # could make the system throw away what is on its way to the client, such as the reason.
 LINGER_SECONDS = 3.0
 
-_AUTHENTICATE = _core.AmqpSession.AUTHENTICATE
-_CLOSE = _core.AmqpSession.CLOSE
-_OUTPUT = _core.AmqpSession.OUTPUT
-_PAUSE_READING = _core.AmqpSession.PAUSE_READING
-_WAITS_FOR_DISK = _core.AmqpSession.WAITS_FOR_DISK
-_WAITS_FOR_ROOM = _core.AmqpSession.WAITS_FOR_ROOM
+_AUTHENTICATE = _core.Session.AUTHENTICATE
+_CLOSE = _core.Session.CLOSE
+_OUTPUT = _core.Session.OUTPUT
+_PAUSE_READING = _core.Session.PAUSE_READING
+_WAITS_FOR_DISK = _core.Session.WAITS_FOR_DISK
+_WAITS_FOR_ROOM = _core.Session.WAITS_FOR_ROOM
 
 
 class Connection:
@@ -87,7 +87,7 @@ class Connection:
         self.endpoint = endpoint
         # Unix seconds, for the listing.
         self.accepted_at = time.time()
-        self.session: _core.AmqpSession | None = None
+        self.session: _core.Session | None = None
         # The session wants no input now.
         self.paused = False
         # A test or an operator wants no input to be read now.
@@ -122,10 +122,11 @@ class Connection:
         return self._socket.fileno() >= 0
 
     def _start_session(self, certificate_name: str | None) -> None:
-        self.session = _core.AmqpSession(
+        self.session = _core.Session(
             self._hub.front,
             self._hub.port,
             self.id,
+            self.endpoint.protocol,
             host=self.host,
             port_number=self.port,
             loopback=self.loopback,
@@ -279,7 +280,7 @@ class Connection:
 
     # Output
 
-    def _write(self, session: _core.AmqpSession, status: int) -> int:
+    def _write(self, session: _core.Session, status: int) -> int:
         for _ in range(_BUDGETS_PER_TURN):
             data, status = session.take_output(OUTPUT_BUDGET_BYTES)
             if data:
@@ -408,6 +409,7 @@ class Connection:
         """What there is to know about it."""
         info = {} if self.session is None else self.session.info()
         return {
+            "protocol": self.endpoint.protocol.upper(),
             **info,
             "id": self.id,
             "host": self.host,

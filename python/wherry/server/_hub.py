@@ -92,6 +92,8 @@ class Hub:
             cluster_name=settings.cluster_name,
             platform=f"Python {platform.python_version()}",
             mechanisms=list(settings.mechanisms),
+            stomp_virtual_host=settings.stomp_virtual_host,
+            host_names=[*_own_names(), *settings.host_names],
         )
         self.front.attach(self.port)
         self.set_access()
@@ -467,6 +469,12 @@ class Hub:
             if numbers[state]:
                 busy.append(f"{numbers[state]} messages are {state}")
         return busy
+
+
+def _own_names() -> list[str]:
+    """What this machine calls itself, with and without domain; no name server is asked."""
+    name = socket.gethostname()
+    return list({name, name.partition(".")[0]})
 
 
 def _free_bytes(directory: str) -> int:

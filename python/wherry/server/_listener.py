@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import ssl
 
     from wherry.server._hub import Hub
-    from wherry.server._settings import Settings
+    from wherry.server._settings import Protocol, Settings
 
 log = logging.getLogger("wherry.server")
 
@@ -37,14 +37,25 @@ _ITS_OWN_FAULT = {
     errno.ETIMEDOUT,
 }
 
+# By protocol and TLS. STOMP has no registered ones; these are what its clients' papers use.
+_SCHEMES = {
+    ("amqp", False): "amqp",
+    ("amqp", True): "amqps",
+    ("stomp", False): "stomp",
+    ("stomp", True): "stomp+ssl",
+}
+
 
 class Endpoint:
     """One address that the server listens on."""
 
-    __slots__ = ("_hub", "_paused", "context", "host", "port", "socket", "tls")
+    __slots__ = ("_hub", "_paused", "context", "host", "port", "protocol", "socket", "tls")
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, sock: socket.socket, protocol: Protocol, context: ssl.SSLContext | None
+    ) -> None:
         self.socket = sock
+        self.protocol: Protocol = protocol
         self.host, self.port = sock.getsockname()[:2]
         self.tls = context is not None
         # Of connections accepted from now on.
@@ -56,7 +67,7 @@ class Endpoint:
     def url(self) -> str:
         """The address as clients write it, without user."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'amqps' if self.tls else 'amqp'}://{host}:{self.port}/"
+        return f"{_SCHEMES[self.protocol, self.tls]}://{host}:{self.port}/"
 
     @property
     def local_url(self) -> str:
@@ -140,7 +151,7 @@ def bind(settings: Settings) -> list[Endpoint]:
                     )
                 context = server_context(settings.tls)
             bound += [
-                Endpoint(sock, context if address.tls else None)
+                Endpoint(sock, address.protocol, context if address.tls else None)
                 for sock in _bind(address.host, address.port, settings.backlog)
             ]
     except BaseException:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wherry._loop import Loop
     from wherry.server._accounts import Users
     from wherry.server._listener import Endpoint
-    from wherry.server._settings import Settings
+    from wherry.server._settings import Protocol, Settings
 
 log = logging.getLogger("wherry.server")
 
@@ -47,8 +47,29 @@ class _Addresses:
 
     @property
     def amqp_url(self) -> str:
-        """The first of them, as a client on this machine writes it."""
-        return self._endpoints[0].local_url
+        """The first of them that speaks AMQP, as a client on this machine writes it.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        return self._first("amqp").local_url
+
+    @property
+    def stomp_url(self) -> str:
+        """The first of them that speaks STOMP, as a client on this machine writes it: host and port
+        behind `stomp://` or, with TLS, `stomp+ssl://`.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        return self._first("stomp").local_url
+
+    def _first(self, protocol: Protocol) -> Endpoint:
+        for endpoint in self._endpoints:
+            if endpoint.protocol == protocol:
+                return endpoint
+        name, option = protocol.upper(), "port" if protocol == "amqp" else f"{protocol}_port"
+        raise RuntimeError(f"this server has no listener for {name}: give {option}=")
 
 
 class Runner:
@@ -155,13 +176,15 @@ class Server(_Addresses):
         return self._broker
 
     def connections(self) -> list[dict[str, Any]]:
-        """One dict for each connection: id, host, port, tls, user, virtual_host, state, channels,
-        and the like.
+        """One dict for each connection: id, protocol, host, port, tls, user, virtual_host, state,
+        channels, and the like.
         """
         return self._do(self._hub.listing)
 
     def close_connection(self, id: int, reason: str = "closed by the operator") -> bool:
-        """Tell a client to go, with code 320; false when there is no connection of this id."""
+        """Tell a client to go, in AMQP with code 320, in STOMP with an ERROR; false when there is
+        no connection of this id.
+        """
         return self._do(lambda: self._hub.close_connection(id, reason))
 
     @property

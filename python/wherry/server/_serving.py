@@ -13,7 +13,7 @@ import trio
 from wherry import _broker, blocking
 from wherry._loop import current_loop
 from wherry.server._server import Server, ThreadServer
-from wherry.server._settings import AMQP_PORT, AMQPS_PORT, Listen, Settings, from_config
+from wherry.server._settings import AMQP_PORT, AMQPS_PORT, LOOPBACK, Listen, Settings, from_config
 
 if TYPE_CHECKING:
     import ssl
@@ -36,6 +36,7 @@ class Serving:
         *,
         host: str | None,
         port: int | None,
+        stomp_port: int | None = None,
         tls: TLS | ssl.SSLContext | None,
         users: Users | None,
         config: Config | None,
@@ -46,12 +47,20 @@ class Serving:
     ) -> None:
         settings = Settings() if config is None else from_config(config)
         changes: dict[str, Any] = {}
+        listen = settings.listen
         if host is not None or port is not None or (config is None and tls is not None):
             default = AMQP_PORT if tls is None else AMQPS_PORT
-            listen = Listen(
-                "127.0.0.1" if host is None else host, default if port is None else port, bool(tls)
+            listen = (
+                Listen(
+                    LOOPBACK if host is None else host,
+                    default if port is None else port,
+                    tls is not None,
+                ),
             )
-            changes["listen"] = (listen,)
+        if stomp_port is not None:
+            one = Listen(LOOPBACK if host is None else host, stomp_port, tls is not None, "stomp")
+            listen = (*(address for address in listen if address.protocol != "stomp"), one)
+        changes["listen"] = listen
         if tls is not None:
             changes["tls"] = tls
         if drain_seconds is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-    from wherry.server.config import Config
+    from wherry.server.config import Amqp, Config, Stomp
 
 # Bytes that must stay free on the volume of the data directory: below it publishers are held back.
 # RabbitMQ's default.
@@ -24,6 +24,11 @@ DRAIN_SECONDS = 5.0
 
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
+STOMP_PORT = 61613
+
+LOOPBACK = "127.0.0.1"
+
+Protocol = Literal["amqp", "stomp"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,14 @@ class Listen:
     host: str
     port: int
     tls: bool = False
+    protocol: Protocol = "amqp"
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that a server needs to know beside its engine and its users."""
 
-    listen: tuple[Listen, ...] = (Listen("127.0.0.1", AMQP_PORT),)
+    listen: tuple[Listen, ...] = (Listen(LOOPBACK, AMQP_PORT),)
     # Clients that the system holds until they are accepted: a reconnect storm should find room. The
     # system has a limit of its own (net.core.somaxconn).
     backlog: int = 4096
@@ -72,6 +78,9 @@ class Settings:
     mechanisms: tuple[str, ...] = ("PLAIN", "AMQPLAIN", "EXTERNAL")
     loopback_users: frozenset[str] = frozenset({"guest"})
     cluster_name: str = "wherry"
+    # Of STOMP clients that name none, or this machine; and names of it beside its own.
+    stomp_virtual_host: str = "/"
+    host_names: tuple[str, ...] = ()
     # Where free space is watched; None watches nothing.
     directory: str | None = None
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
@@ -86,8 +95,14 @@ def from_config(config: Config) -> Settings:
     """What a configuration says."""
     from wherry.server.config import parse_address
 
-    listen = [Listen(*parse_address(text)) for text in config.amqp.listeners]
-    listen += [Listen(*parse_address(text), tls=True) for text in config.amqp.tls_listeners]
+    listen: list[Listen] = []
+    protocols: tuple[tuple[Protocol, Amqp | Stomp], ...] = (
+        ("amqp", config.amqp),
+        ("stomp", config.stomp),
+    )
+    for protocol, table in protocols:
+        for addresses, secure in ((table.listeners, False), (table.tls_listeners, True)):
+            listen += [Listen(*parse_address(text), secure, protocol) for text in addresses]
     tls = None
     if config.tls.certificate is not None:
         tls = TLS(
@@ -108,6 +123,8 @@ def from_config(config: Config) -> Settings:
         mechanisms=config.auth.mechanisms,
         loopback_users=frozenset(config.auth.loopback_users),
         cluster_name=config.cluster_name,
+        stomp_virtual_host=config.stomp.virtual_host,
+        host_names=config.stomp.host_names,
         directory=config.directory,
         disk_free_bytes_min=config.disk.free_bytes_min,
         drain_seconds=config.shutdown.drain_seconds,

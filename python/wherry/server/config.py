@@ -25,6 +25,7 @@ from wherry.server.config_schema import (
     Log,
     Memory,
     Shutdown,
+    Stomp,
     Tls,
     parse_address,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Memory",
     "Problem",
     "Shutdown",
+    "Stomp",
     "Tls",
     "load",
     "parse_address",

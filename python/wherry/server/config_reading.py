@@ -413,15 +413,16 @@ class _Reading:
             self.wrong(self.sources.get(name, "configuration"), name, text)
 
         tls = config.tls
-        if config.amqp.tls_listeners and tls.certificate is None:
-            wrong("amqp.tls_listeners", "needs tls.certificate and tls.key")
+        for name in ("amqp", "stomp"):
+            if getattr(config, name).tls_listeners and tls.certificate is None:
+                wrong(f"{name}.tls_listeners", "needs tls.certificate and tls.key")
         if (tls.certificate is None) != (tls.key is None):
             there, absent = ("certificate", "key") if tls.key is None else ("key", "certificate")
             wrong(f"tls.{there}", f"needs tls.{absent} beside it")
         if tls.verify != "none" and tls.ca is None:
             wrong("tls.verify", f'"{tls.verify}" needs tls.ca, the authorities to trust')
-        if not config.amqp.listeners and not config.amqp.tls_listeners:
-            wrong("amqp.listeners", "is empty, and so is amqp.tls_listeners: nobody could connect")
+        if not any(table.listeners or table.tls_listeners for table in (config.amqp, config.stomp)):
+            wrong("amqp.listeners", "is empty, and so are all others: nobody could connect")
         if "EXTERNAL" in config.auth.mechanisms and tls.verify == "none":
             wrong("auth.mechanisms", 'EXTERNAL needs tls.verify = "peer" or "require"')
 

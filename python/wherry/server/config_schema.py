@@ -31,6 +31,7 @@ __all__ = [
     "Log",
     "Memory",
     "Shutdown",
+    "Stomp",
     "Tls",
     "parse_address",
 ]
@@ -140,14 +141,55 @@ class Amqp:
         Meta(
             ge=1,
             le=65_535,
-            description="Connections that the system keeps until the server accepts them.",
+            description="Connections that the system keeps until the server accepts them, for each"
+            " listener of every protocol.",
         ),
     ] = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stomp:
+    """`[stomp]`: where STOMP is spoken."""
+
+    listeners: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="Addresses without TLS, written as in `amqp.listeners`; `[]` turns them"
+            " off. `--host` and `--port 0` count here, too, unless this is set.",
+            extra=ADDRESSES | {"flag": "--stomp-port"},
+        ),
+    ] = ("127.0.0.1:61613", "[::1]:61613")
+    tls_listeners: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="Addresses with TLS, usually port 61614. Needs `tls.certificate`.",
+            extra=ADDRESSES,
+        ),
+    ] = ()
+    virtual_host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            description="The virtual host of clients that send no `host` header, or name this"
+            " machine there: by an address, as `localhost`, or by its name.",
+        ),
+    ] = "/"
+    host_names: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="Names of this machine that clients may put there beside its own, such as"
+            " those that a name server knows it by.",
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """`[tls]`: the certificates of `amqp.tls_listeners`. Read again on SIGHUP."""
+    """`[tls]`: the certificates of all `tls_listeners`. Read again on SIGHUP."""
 
     certificate: Annotated[
         str | None,
@@ -543,6 +585,7 @@ class Config:
     memory: Memory = Memory()
     disk: Disk = Disk()
     amqp: Amqp = Amqp()
+    stomp: Stomp = Stomp()
     tls: Tls = Tls()
     limits: Limits = Limits()
     auth: Auth = Auth()

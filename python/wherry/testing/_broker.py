@@ -42,8 +42,8 @@ def broker(
 ) -> Iterator[TestBroker]:
     """A broker for a test: `with wherry.testing.broker() as broker:`.
 
-    It listens on a free port of 127.0.0.1, in a thread of its own; `guest` with password `guest`
-    may do everything.
+    It listens for AMQP and for STOMP, each on a free port of 127.0.0.1, in a thread of its own;
+    `guest` with password `guest` may do everything.
 
     Args:
         path: directory of a journal, for tests of restarts; None is in memory.
@@ -62,6 +62,7 @@ def broker(
         path,
         host="127.0.0.1",
         port=0,
+        stomp_port=0,
         tls=tls,
         users=users,
         config=None,
@@ -113,8 +114,13 @@ class TestVirtualHost(_Looks):
 
     @property
     def port(self) -> int:
-        """The port there."""
+        """The port for AMQP there."""
         return self._broker.port
+
+    @property
+    def stomp_port(self) -> int:
+        """The port for STOMP there. The virtual host is the `host` header of CONNECT."""
+        return self._broker.stomp_port
 
     @property
     def blocking(self) -> blocking.VirtualHost:
@@ -154,9 +160,10 @@ class TestBroker(_Looks):
         self._numbers = count(1)
         self._blocking = server.broker
         self.server = server
-        self.host, self.port = server.addresses[0]
+        (self.host, self.port), (_, self.stomp_port) = server.addresses
         self.faults = Faults(server)
         self.amqp_url = self.url("/")
+        self.stomp_url = server.stomp_url
 
     @property
     def broker(self) -> blocking.Broker:

@@ -11,7 +11,7 @@ use wherry_amqp::session::{Peer, Session, Status};
 use wherry_engine::properties::Properties;
 use wherry_engine::table::TableView;
 use wherry_engine::{Broker, BrokerOptions, Notify};
-use wherry_session::{AccessTable, FrontEnd, Identity, Limits};
+use wherry_session::{AccessTable, FrontEnd, Identity, Limits, Session as _};
 
 /// Bytes of one read of a socket.
 const READ_BYTES: usize = 256 << 10;

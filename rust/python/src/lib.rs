@@ -59,7 +59,7 @@ mod _core {
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::server::{
-        AmqpSession, FrontEnd, Pattern, check_pattern, declare_exchange_from_arguments,
+        FrontEnd, Pattern, Session, check_pattern, declare_exchange_from_arguments,
         declare_queue_from_arguments,
     };
     #[pymodule_export]

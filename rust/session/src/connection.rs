@@ -1,5 +1,9 @@
-//! What a session tells the server that runs it, and what the server tells a session about its peer. The same for every
-//! protocol, so that one server can run sessions of all.
+//! What a session and the server that runs it tell each other: [`Session`]. The same for every protocol, so that one
+//! server can run sessions of all.
+//!
+//! A server owns the socket, the clock and the passwords; a session owns the protocol and calls the engine itself. The
+//! server hands over what it read, asks for output when the socket takes more, and does what the returned [`Status`] says.
+//! Nothing in a session waits for anything but its own mutex, so any thread may call.
 
 use std::ops::{BitOr, BitOrAssign};
 
@@ -98,9 +102,54 @@ pub struct Credentials {
     pub password: Secret,
 }
 
+/// One connection of any protocol, without its socket. Dropping it is losing it.
+pub trait Session: Send + Sync {
+    /// Takes bytes that were read from the socket, however they were cut. Whole frames are worked off before it returns;
+    /// nothing of `bytes` is kept but the beginning of a frame, or what stands behind a pause.
+    fn receive(&self, bytes: &[u8]) -> Status;
+
+    /// Appends what is to be sent to `out`: answers, then deliveries until it is about `budget` bytes. The last message may
+    /// go over it.
+    fn write_into(&self, out: &mut Vec<u8>, budget: usize) -> Status;
+
+    /// To be called when an alarm is clear, and when the broker has room again, while the status says
+    /// [`Status::WAITS_FOR_ROOM`]: tries again what could not be published, and goes on with what stands behind.
+    fn resume(&self) -> Status;
+
+    /// What the client wants to be known by, while the status says [`Status::AUTHENTICATE`]: at the handshake, and again
+    /// when the client renews its secret, where the protocol knows that.
+    fn credentials(&self) -> Option<Credentials>;
+
+    /// The credentials are right, and this is the user.
+    fn authenticated(&self, user: &str) -> Status;
+
+    /// The credentials are wrong, or whoever renews a secret may be here no more: the connection ends.
+    fn refused(&self) -> Status;
+
+    /// To be called about once a second with the seconds of a clock that never goes back.
+    fn tick(&self, now_seconds: f64) -> Status;
+
+    /// Ends the connection with the server's reason. Where the protocol has the client answer that, `tick` bounds the wait.
+    fn shut_down(&self, text: &str) -> Status;
+
+    /// The socket is gone: everything is given back. Deliveries without an answer count as lost. Idempotent.
+    fn lost(&self);
+
+    /// What the last call returned, or would return now.
+    fn status(&self) -> Status;
+
+    /// State and history, for listings.
+    fn info(&self) -> SessionInfo;
+
+    /// Whether something of this connection waits for memory or disk.
+    fn is_blocked(&self) -> bool;
+}
+
 /// State and history of one session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionInfo {
+    /// The protocol with its version, as far as it is agreed upon: `AMQP 0-9-1`, `STOMP 1.2`.
+    pub protocol: &'static str,
     /// Who is at the other end.
     pub peer: Peer,
     /// `starting`, `tuning`, `opening`, `running`, `blocked`, `closing`, `closed` and the like: RabbitMQ's words.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use wherry_engine::{Broker, BrokerOptions, Notify};
-use wherry_session::{AccessTable, FrontEnd, Identity, Limits};
+use wherry_session::{AccessTable, FrontEnd, Identity, Limits, Session as _};
 use wherry_stomp::codec::{FrameLimits, Next, Parser, Version};
 use wherry_stomp::{Peer, Session, Status};
 

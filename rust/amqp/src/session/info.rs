@@ -8,6 +8,7 @@ impl State {
     pub(super) fn info(&self) -> SessionInfo {
         let cn = &self.cn;
         let mut info = SessionInfo {
+            protocol: "AMQP 0-9-1",
             peer: cn.peer.clone(),
             state: if self.is_blocked() {
                 "blocked"

@@ -1,8 +1,6 @@
 //! One AMQP 0-9-1 connection, without its socket: bytes in, bytes out.
 //!
-//! A server owns the socket, the clock and the passwords; the session owns the protocol and calls the engine itself. The
-//! server calls [`Session::receive`] with what it read, [`Session::write_into`] when the socket takes more, and does what
-//! the returned [`Status`] says. Nothing here waits for anything but the session's own mutex, so any thread may call.
+//! It is driven through [`wherry_session::Session`], as a session of any protocol is.
 //!
 //! ```text
 //!               bytes in: input -> state (frames) -> dispatch (methods)      bytes out: output (answers, held for the disk)
@@ -54,7 +52,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use wherry_engine::Notify;
-use wherry_session::FrontEnd;
+use wherry_session::{FrontEnd, Session as _};
 
 use crate::codec::ReplyCode;
 use connection::Connection;
@@ -84,68 +82,54 @@ impl Session {
         f(&mut state);
         state.status()
     }
+}
 
-    /// Takes bytes that were read from the socket, however they were cut. Whole frames are worked off before it returns;
-    /// nothing of `bytes` is kept but the beginning of a frame, or what stands behind a pause.
-    pub fn receive(&self, bytes: &[u8]) -> Status {
+impl wherry_session::Session for Session {
+    fn receive(&self, bytes: &[u8]) -> Status {
         self.with(|state| state.receive(bytes))
     }
 
-    /// Appends what is to be sent to `out`: answers, confirms, then deliveries until it is about `budget` bytes. The last
-    /// message may go over it.
-    pub fn write_into(&self, out: &mut Vec<u8>, budget: usize) -> Status {
+    fn write_into(&self, out: &mut Vec<u8>, budget: usize) -> Status {
         self.with(|state| state.write_into(out, budget))
     }
 
-    /// To be called when an alarm is clear, and when the broker has room again, while the status says
-    /// [`Status::WAITS_FOR_ROOM`]: tries again what could not be published, and goes on with what stands behind.
-    pub fn resume(&self) -> Status {
+    fn resume(&self) -> Status {
         self.with(State::resume)
     }
 
-    /// What the client wants to be known by, while the status says [`Status::AUTHENTICATE`]: at the handshake, and again
-    /// when the client renews its secret.
-    pub fn credentials(&self) -> Option<Credentials> {
+    fn credentials(&self) -> Option<Credentials> {
         self.state.lock().cn.credentials.clone()
     }
 
-    /// The credentials are right, and this is the user.
-    pub fn authenticated(&self, user: &str) -> Status {
+    fn authenticated(&self, user: &str) -> Status {
         self.with(|state| state.authenticated(user))
     }
 
-    /// The credentials are wrong, or whoever renews a secret may be here no more: the connection ends.
-    pub fn refused(&self) -> Status {
+    fn refused(&self) -> Status {
         self.with(State::refused)
     }
 
-    /// To be called about once a second with the seconds of a clock that never goes back.
-    pub fn tick(&self, now_seconds: f64) -> Status {
+    fn tick(&self, now_seconds: f64) -> Status {
         self.with(|state| state.tick(now_seconds))
     }
 
-    /// Ends the connection with the server's reason, and waits for the client's answer (`tick` bounds that).
-    pub fn shut_down(&self, text: &str) -> Status {
+    fn shut_down(&self, text: &str) -> Status {
         self.with(|state| state.shut_down(ReplyCode::ConnectionForced, text))
     }
 
-    /// The socket is gone: everything is given back. Deliveries without an answer count as lost. Idempotent.
-    pub fn lost(&self) {
+    fn lost(&self) {
         self.state.lock().lost();
     }
 
-    /// What the last call returned, or would return now.
-    pub fn status(&self) -> Status {
+    fn status(&self) -> Status {
         self.state.lock().status()
     }
 
-    /// State and history, for listings.
-    pub fn info(&self) -> SessionInfo {
+    fn info(&self) -> SessionInfo {
         self.state.lock().info()
     }
 
-    /// Whether something of this connection waits for memory or disk.
-    pub fn is_blocked(&self) -> bool {
+    fn is_blocked(&self) -> bool {
         self.state.lock().is_blocked()
     }
 }

@@ -11,7 +11,7 @@ use wherry_amqp::session::{Peer, Session, Status};
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, TableView, Value};
 use wherry_engine::{Broker, BrokerOptions, Notify, VirtualHost};
-use wherry_session::{AccessTable, FrontEnd, Identity, Limits};
+use wherry_session::{AccessTable, FrontEnd, Identity, Limits, Session as _};
 
 /// Counts what a session tells its server.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use wherry_amqp::session::{Status, TRANSACTION_BYTES_MAX};
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{TableView, Value};
 use wherry_engine::{Broker, BrokerOptions, Ticket};
-use wherry_session::Limits;
+use wherry_session::{Limits, Session as _};
 
 use crate::client::{Client, Server, encoded, publish_bytes};
 

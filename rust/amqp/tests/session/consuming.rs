@@ -5,7 +5,7 @@ use wherry_amqp::session::Status;
 use wherry_engine::QueueOptions;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{TableView, Value};
-use wherry_session::{AccessTable, Limits};
+use wherry_session::{AccessTable, Limits, Session as _};
 
 use crate::client::{Client, Server, encoded};
 

@@ -9,7 +9,7 @@ use wherry_engine::BrokerOptions;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::TableView;
 use wherry_journal::testing::{Fault, MemoryDisk};
-use wherry_session::Limits;
+use wherry_session::{Limits, Session as _};
 
 use crate::client::{Client, Server};
 

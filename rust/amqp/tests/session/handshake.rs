@@ -3,7 +3,7 @@
 use wherry_amqp::codec::{FRAME_END, Method, PROTOCOL_HEADER};
 use wherry_amqp::session::{Peer, Status};
 use wherry_engine::table::{TableView, Value, ValueView};
-use wherry_session::{AccessTable, Limits};
+use wherry_session::{AccessTable, Limits, Session as _};
 
 use crate::client::{Client, Server, all_capabilities, encoded, method_bytes};
 

@@ -10,7 +10,7 @@ use wherry_engine::properties::Properties;
 use wherry_engine::table::TableView;
 use wherry_journal::testing::MemoryDisk;
 use wherry_journal::{Disk, DiskFile, Mapping};
-use wherry_session::Limits;
+use wherry_session::{Limits, Session as _};
 
 use crate::client::{Client, Server, method_bytes};
 

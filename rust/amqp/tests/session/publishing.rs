@@ -4,7 +4,7 @@ use wherry_amqp::codec::{FrameKind, Method, write_content};
 use wherry_amqp::session::Status;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, TableView, Value};
-use wherry_session::{AccessTable, Limits};
+use wherry_session::{AccessTable, Limits, Session as _};
 
 use crate::client::{Client, Server, encoded, method_bytes, publish_bytes};
 

@@ -16,7 +16,7 @@ use wherry_engine::clock::Clock;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, TableView, Value};
 use wherry_engine::{Broker, BrokerOptions, Notify};
-use wherry_session::{AccessTable, Alarms, FrontEnd, Identity, Limits};
+use wherry_session::{AccessTable, Alarms, FrontEnd, Identity, Limits, Session as _};
 
 struct Silent;
 

@@ -1,6 +1,7 @@
 //! Acknowledgements, rejections, recovery.
 
 use wherry_amqp::codec::Method;
+use wherry_session::Session as _;
 
 use crate::client::{Client, Server};
 

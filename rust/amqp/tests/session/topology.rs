@@ -6,7 +6,7 @@ use wherry_amqp::session::Status;
 use wherry_engine::QueueOptions;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{TableView, Value};
-use wherry_session::{AccessTable, Limits, VirtualHostLimits};
+use wherry_session::{AccessTable, Limits, Session as _, VirtualHostLimits};
 
 use crate::client::{Client, Server, encoded};
 

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wherry_engine::WatchId;
 use wherry_session::{Alarms, FrontEnd as Front, Identity, Limits};
+use wherry_stomp::Settings as StompSettings;
 
 use crate::engine::Engine;
 use crate::errors::{Error, Result};
@@ -19,6 +20,7 @@ const OUTPUT_KEPT_BYTES: usize = 512 << 10;
 /// What the sessions' Python ends share.
 pub(crate) struct Shared {
     pub(crate) front: Arc<Front>,
+    pub(crate) stomp: Arc<StompSettings>,
     watch: Mutex<Option<WatchId>>,
     /// One buffer for the output of all sessions: it is copied into Python's bytes at once. Waits for nobody, since
     /// only the loop's thread writes output.
@@ -111,15 +113,20 @@ fn limits_of(dict: &Bound<'_, PyDict>) -> Result<Limits> {
 #[pymethods]
 impl FrontEnd {
     /// For an open broker. `limits`: names and values, defaults for the rest. `mechanisms`: what clients may
-    /// authenticate with; without it, everything that is known.
+    /// authenticate with; without it, everything that is known. `stomp_virtual_host`: for STOMP clients that name none, or
+    /// this machine by one of `host_names`, its address, or `localhost`.
     #[new]
-    #[pyo3(signature = (engine, limits, *, cluster_name, platform, mechanisms=None))]
+    #[pyo3(signature = (
+        engine, limits, *, cluster_name, platform, mechanisms=None, stomp_virtual_host="/".into(), host_names=Vec::new()
+    ))]
     fn new(
         engine: &Engine,
         limits: &Bound<'_, PyDict>,
         cluster_name: String,
         platform: String,
         mechanisms: Option<Vec<String>>,
+        stomp_virtual_host: String,
+        host_names: Vec<String>,
     ) -> Result<Self> {
         let mut identity = Identity {
             cluster_name,
@@ -133,6 +140,10 @@ impl FrontEnd {
         Ok(FrontEnd {
             shared: Arc::new(Shared {
                 front: Front::new(broker, limits_of(limits)?, identity),
+                stomp: Arc::new(StompSettings {
+                    virtual_host: stomp_virtual_host,
+                    host_names,
+                }),
                 watch: Mutex::default(),
                 output: Mutex::default(),
             }),

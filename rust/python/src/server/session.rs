@@ -1,4 +1,4 @@
-//! One AMQP connection's session, as the server's loop drives it: bytes in, bytes out, and a status that says what to do
+//! One connection's session, of whatever protocol, as the server's loop drives it: bytes in, bytes out, and a status that says what to do
 //! next.
 //!
 //! Every call that may make other sessions ready is marked with [`Call`], so that the loop's own thread serves their
@@ -11,8 +11,8 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use wherry_amqp::session::{Peer, Session, Status};
 use wherry_engine::Notify;
+use wherry_session::{Peer, Session as ProtocolSession, Status};
 
 use crate::errors::{Error, Result};
 use crate::headers;
@@ -26,13 +26,13 @@ const DETACH_BYTES: usize = 16 << 10;
 
 /// One connection's session. Used by `wherry.server` only, on the thread of its loop.
 #[pyclass(frozen, module = "wherry._core")]
-pub(crate) struct AmqpSession {
-    session: Arc<Session>,
+pub(crate) struct Session {
+    session: Arc<dyn ProtocolSession>,
     shared: Arc<Shared>,
     port: Arc<Inner>,
 }
 
-impl AmqpSession {
+impl Session {
     fn enter(&self) -> Call<'_> {
         Call::enter(Some(&self.port))
     }
@@ -46,7 +46,7 @@ fn guarded<T>(call: impl FnOnce() -> T) -> PyResult<T> {
 }
 
 #[pymethods]
-impl AmqpSession {
+impl Session {
     /// `take_output` has something.
     #[classattr]
     const OUTPUT: u32 = Status::OUTPUT.bits();
@@ -67,8 +67,9 @@ impl AmqpSession {
     #[classattr]
     const WAITS_FOR_ROOM: u32 = Status::WAITS_FOR_ROOM.bits();
 
+    /// `protocol`: `amqp` or `stomp`.
     #[new]
-    #[pyo3(signature = (front, port, token, *, host, port_number, loopback, certificate_name, tls))]
+    #[pyo3(signature = (front, port, token, protocol, *, host, port_number, loopback, certificate_name, tls))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword arguments of a Python function"
@@ -77,12 +78,13 @@ impl AmqpSession {
         front: &FrontEnd,
         port: &Port,
         token: u64,
+        protocol: &str,
         host: String,
         port_number: u16,
         loopback: bool,
         certificate_name: Option<String>,
         tls: bool,
-    ) -> Self {
+    ) -> Result<Self> {
         let peer = Peer {
             host,
             port: port_number,
@@ -91,11 +93,25 @@ impl AmqpSession {
             tls,
         };
         let notify: Arc<dyn Notify> = Arc::clone(&port.inner) as _;
-        AmqpSession {
-            session: Session::new(Arc::clone(&front.shared.front), peer, notify, token),
-            shared: Arc::clone(&front.shared),
+        let shared = Arc::clone(&front.shared);
+        let front = Arc::clone(&shared.front);
+        let session: Arc<dyn ProtocolSession> = match protocol {
+            "amqp" => wherry_amqp::session::Session::new(front, peer, notify, token),
+            "stomp" => {
+                let settings = Arc::clone(&shared.stomp);
+                wherry_stomp::Session::with_settings(front, settings, peer, notify, token)
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "no protocol is called '{protocol}': it is amqp or stomp"
+                )));
+            }
+        };
+        Ok(Session {
+            session,
+            shared,
             port: Arc::clone(&port.inner),
-        }
+        })
     }
 
     /// The first `count` bytes of the buffer came in; a status.
@@ -199,6 +215,7 @@ impl AmqpSession {
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = self.session.info();
         let dict = PyDict::new(py);
+        dict.set_item("protocol", info.protocol)?;
         dict.set_item("state", info.state)?;
         dict.set_item("user", info.user)?;
         dict.set_item("virtual_host", info.virtual_host)?;

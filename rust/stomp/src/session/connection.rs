@@ -264,12 +264,23 @@ impl Connection {
         Ok(())
     }
 
+    /// The virtual host that the client means. One of the name in its `host` header comes first, even if it is called like
+    /// an address.
+    fn virtual_host_name(&mut self) -> String {
+        match self.host.take() {
+            Some(host)
+                if !self.settings.is_this_machine(&host)
+                    || self.front.broker().virtual_host(&host).is_ok() =>
+            {
+                host
+            }
+            _ => self.settings.virtual_host.clone(),
+        }
+    }
+
     /// The server knows the user.
     pub(super) fn authenticated(&mut self, user: &str) -> Result<(), Refusal> {
-        let name = self
-            .host
-            .take()
-            .unwrap_or_else(|| self.settings.virtual_host.clone());
+        let name = self.virtual_host_name();
         let denied = || {
             Refusal::new(
                 "Bad CONNECT",

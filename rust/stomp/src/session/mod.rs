@@ -1,8 +1,6 @@
 //! One STOMP connection, without its socket: bytes in, bytes out.
 //!
-//! It is driven as an AMQP session is, and has the same methods: a server owns the socket, the clock and the passwords; it
-//! calls [`Session::receive`] with what it read, [`Session::write_into`] when the socket takes more, and does what the
-//! returned [`Status`] says. Nothing here waits for anything but the session's own mutex, so any thread may call.
+//! It is driven through [`wherry_session::Session`], as a session of any protocol is.
 //!
 //! ```text
 //! state          bytes in: input -> parser -> frames        bytes out: output (receipts, errors), deliver (messages)
@@ -47,25 +45,49 @@ mod value;
 pub use transactions::{ACTIONS_MAX, TRANSACTION_BYTES_MAX, TRANSACTIONS_MAX};
 pub use wherry_session::{Credentials, Peer, Secret, SessionInfo, Status};
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use wherry_engine::Notify;
-use wherry_session::FrontEnd;
+use wherry_session::{FrontEnd, Session as _};
 
 use state::State;
 
 /// What all STOMP sessions of a server share beside its front end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The virtual host of who names none.
+    /// The virtual host of who names none, and of who names this machine.
     pub virtual_host: String,
+    /// Names of this machine beside `localhost` and its addresses. Upper and lower case are the same.
+    pub host_names: Vec<String>,
+}
+
+impl Settings {
+    /// Whether a `host` header means this machine, whatever virtual hosts there are. The specifications recommend clients
+    /// to put the name there that they connected to, so that many libraries do. Any address is one of this machine's: the
+    /// client did reach it.
+    fn is_this_machine(&self, host: &str) -> bool {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        // An IPv6 address may name the interface, after a percent sign.
+        let address = bare.split_once('%').map_or(bare, |(address, _)| address);
+        address.parse::<IpAddr>().is_ok()
+            || host.eq_ignore_ascii_case("localhost")
+            || self
+                .host_names
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(host))
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Settings {
             virtual_host: "/".into(),
+            host_names: Vec::new(),
         }
     }
 }
@@ -105,67 +127,54 @@ impl Session {
         f(&mut state);
         state.status()
     }
+}
 
-    /// Takes bytes that were read from the socket, however they were cut. Whole frames are worked off before it returns;
-    /// nothing of `bytes` is kept but the beginning of a frame, or what stands behind a pause.
-    pub fn receive(&self, bytes: &[u8]) -> Status {
+impl wherry_session::Session for Session {
+    fn receive(&self, bytes: &[u8]) -> Status {
         self.with(|state| state.receive(bytes))
     }
 
-    /// Appends what is to be sent to `out`: answers, then messages until it is about `budget` bytes. The last message may go
-    /// over it.
-    pub fn write_into(&self, out: &mut Vec<u8>, budget: usize) -> Status {
+    fn write_into(&self, out: &mut Vec<u8>, budget: usize) -> Status {
         self.with(|state| state.write_into(out, budget))
     }
 
-    /// To be called when an alarm is clear, and when the broker has room again, while the status says
-    /// [`Status::WAITS_FOR_ROOM`]: tries again what could not be published, and goes on with what stands behind.
-    pub fn resume(&self) -> Status {
+    fn resume(&self) -> Status {
         self.with(State::resume)
     }
 
-    /// What the client wants to be known by, while the status says [`Status::AUTHENTICATE`].
-    pub fn credentials(&self) -> Option<Credentials> {
+    fn credentials(&self) -> Option<Credentials> {
         self.state.lock().core.cn.credentials.clone()
     }
 
-    /// The credentials are right, and this is the user.
-    pub fn authenticated(&self, user: &str) -> Status {
+    fn authenticated(&self, user: &str) -> Status {
         self.with(|state| state.authenticated(user))
     }
 
-    /// The credentials are wrong.
-    pub fn refused(&self) -> Status {
+    fn refused(&self) -> Status {
         self.with(State::refused)
     }
 
-    /// To be called about once a second with the seconds of a clock that never goes back.
-    pub fn tick(&self, now_seconds: f64) -> Status {
+    fn tick(&self, now_seconds: f64) -> Status {
         self.with(|state| state.tick(now_seconds))
     }
 
-    /// Ends the connection with the server's reason.
-    pub fn shut_down(&self, text: &str) -> Status {
+    fn shut_down(&self, text: &str) -> Status {
         self.with(|state| state.shut_down(text))
     }
 
-    /// The socket is gone: everything is given back. Deliveries without an answer count as lost. Idempotent.
-    pub fn lost(&self) {
+    fn lost(&self) {
         self.state.lock().lost();
     }
 
-    /// What the last call returned, or would return now.
-    pub fn status(&self) -> Status {
+    fn status(&self) -> Status {
         self.state.lock().status()
     }
 
-    /// State and history, for listings.
-    pub fn info(&self) -> SessionInfo {
+    fn info(&self) -> SessionInfo {
         self.state.lock().info()
     }
 
-    /// Whether something of this connection waits for memory or disk.
-    pub fn is_blocked(&self) -> bool {
+    fn is_blocked(&self) -> bool {
         self.state.lock().is_blocked()
     }
 }

@@ -19,7 +19,7 @@ use super::subscriptions::{Subscription, Subscriptions, Turn};
 use super::time::Times;
 use super::transactions::{self, Transactions};
 use super::{Settings, send, settle, subscribe};
-use crate::codec::{Frame, FrameError, Next, Parser};
+use crate::codec::{Frame, FrameError, Next, Parser, Version};
 
 /// What follows from a frame that was worked off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -556,11 +556,18 @@ impl State {
                 .as_ref()
                 .map(|open| open.host.name().to_string())
                 .unwrap_or_default(),
-            client_properties: [("protocol", format!("STOMP {}", cn.version.as_str()))]
+            protocol: match cn.version {
+                _ if cn.user.is_empty() => "STOMP",
+                Version::V1_0 => "STOMP 1.0",
+                Version::V1_1 => "STOMP 1.1",
+                Version::V1_2 => "STOMP 1.2",
+            },
+            // The shorter of the two: it is how often somebody has to look at the clock.
+            heartbeat_seconds: [cn.beats.0, cn.beats.1]
                 .into_iter()
-                .filter(|_| cn.open.is_some())
-                .collect(),
-            heartbeat_seconds: u16::try_from(cn.beats.1 / 1000).unwrap_or(u16::MAX),
+                .filter(|ms| *ms != 0)
+                .min()
+                .map_or(0, |ms| u16::try_from(ms / 1000).unwrap_or(u16::MAX)),
             channels: usize::from(running),
             unconfirmed: cn.output.held(),
             bytes_in: cn.traffic.bytes_in,

@@ -1,6 +1,6 @@
 //! Permissions: what AMQP would ask for is asked for.
 
-use wherry_session::{AccessTable, Replies};
+use wherry_session::{AccessTable, Replies, Session as _};
 use wherry_stomp::Status;
 use wherry_stomp::codec::Version;
 

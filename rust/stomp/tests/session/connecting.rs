@@ -1,6 +1,8 @@
 //! From CONNECT to the end.
 
-use wherry_session::{AccessTable, Limits};
+use std::sync::Arc;
+
+use wherry_session::{AccessTable, Limits, Session as _};
 use wherry_stomp::codec::Version;
 use wherry_stomp::{Peer, Session, Settings, Status};
 
@@ -149,29 +151,79 @@ fn a_certificate_is_a_login() {
     assert_eq!(client.frame().command, "CONNECTED");
 }
 
-#[test]
-fn the_settings_name_the_virtual_host_of_who_names_none() {
-    let server = Server::new();
-    server.front.broker().add_virtual_host("other").unwrap();
-    let mut table = AccessTable::builder();
-    table
-        .permission("guest", "other", ".*", ".*", ".*")
-        .unwrap();
-    server.front.set_access(table.build());
-    let settings = Settings {
-        virtual_host: "other".into(),
-    };
+/// Logs in with the `host` header, if one is given. The virtual host, or the body of the ERROR.
+fn enter(server: &Server, settings: &Arc<Settings>, host: Option<&str>) -> Result<String, String> {
     let session = Session::with_settings(
         server.front.clone(),
-        settings.into(),
+        settings.clone(),
         Peer::default(),
-        std::sync::Arc::new(Bell::default()),
+        Arc::new(Bell::default()),
         1,
     );
-    session.receive(b"CONNECT\nlogin:guest\npasscode:x\n\n\0");
+    let host = host.map_or(String::new(), |host| format!("host:{host}\n"));
+    let connect = format!("CONNECT\nlogin:guest\npasscode:x\n{host}\n\0");
+    session.receive(connect.as_bytes());
     session.authenticated("guest");
-    assert_eq!(session.info().virtual_host, "other");
-    assert!(format!("{session:?}").contains("guest"));
+    let mut out = Vec::new();
+    session.write_into(&mut out, 1 << 16);
+    let out = String::from_utf8(out).unwrap();
+    match out.split_once("\n\n").unwrap() {
+        (head, _) if head.starts_with("CONNECTED") => {
+            assert!(format!("{session:?}").contains("guest"));
+            Ok(session.info().virtual_host)
+        }
+        (head, body) => {
+            assert!(head.starts_with("ERROR\nmessage:Bad CONNECT"), "{head}");
+            Err(body.trim_end_matches(['\0', '\n']).into())
+        }
+    }
+}
+
+#[test]
+fn who_names_no_virtual_host_or_this_machine_gets_the_settings_one() {
+    let server = Server::new();
+    let mut table = AccessTable::builder();
+    for name in ["other", "127.0.0.2", "broker.example"] {
+        server.front.broker().add_virtual_host(name).unwrap();
+        table.permission("guest", name, ".*", ".*", ".*").unwrap();
+    }
+    server.front.broker().add_virtual_host("10.0.0.1").unwrap();
+    server.front.set_access(table.build());
+    let settings = Arc::new(Settings {
+        virtual_host: "other".into(),
+        host_names: vec!["Tern".into(), "broker.example".into()],
+    });
+    let ours = [
+        "127.0.0.1",
+        "::1",
+        "[::1]",
+        "fe80::1%eth0",
+        "192.0.2.7",
+        "localhost",
+        "LOCALHOST",
+        "tern",
+        "other",
+    ];
+    for host in ours.map(Some).into_iter().chain([None]) {
+        let entered = enter(&server, &settings, host);
+        assert_eq!(entered.as_deref(), Ok("other"), "{host:?}");
+    }
+    // A virtual host that is called so comes first, also when the user may not enter it.
+    for host in ["127.0.0.2", "broker.example"] {
+        assert_eq!(enter(&server, &settings, Some(host)).as_deref(), Ok(host));
+    }
+    for host in [
+        "10.0.0.1",
+        "elsewhere.example",
+        "127.0.0",
+        "tern.example",
+        "",
+    ] {
+        assert_eq!(
+            enter(&server, &settings, Some(host)).unwrap_err(),
+            format!("Virtual host '{host}' access denied")
+        );
+    }
 }
 
 #[test]
@@ -245,7 +297,8 @@ fn heart_beats_are_agreed_on_sent_and_expected() {
     ));
     client.status = client.session.authenticated("guest");
     assert_eq!(client.frame().get("heart-beat"), "2000,3000");
-    assert_eq!(client.session.info().heartbeat_seconds, 3);
+    // The shorter one.
+    assert_eq!(client.session.info().heartbeat_seconds, 2);
     let beat = |client: &mut crate::client::Client, now: f64| {
         client.status = client.session.tick(now);
         let mut out = Vec::new();

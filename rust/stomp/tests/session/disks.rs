@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wherry_engine::{Broker, BrokerOptions};
 use wherry_journal::testing::{Fault, MemoryDisk, Survivors};
-use wherry_session::{Alarms, Limits};
+use wherry_session::{Alarms, Limits, Session as _};
 use wherry_stomp::Status;
 
 use crate::client::{Client, Server};

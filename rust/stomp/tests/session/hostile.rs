@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wherry_engine::NewMessage;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, Value};
-use wherry_session::Limits;
+use wherry_session::{Limits, Session as _};
 use wherry_stomp::Status;
 use wherry_stomp::codec::Version;
 

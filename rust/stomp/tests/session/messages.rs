@@ -3,6 +3,7 @@
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, Value};
 use wherry_engine::{NewMessage, QueueOptions};
+use wherry_session::Session as _;
 use wherry_stomp::codec::Version;
 
 use crate::client::Server;

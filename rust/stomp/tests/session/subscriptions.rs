@@ -1,6 +1,7 @@
 //! SUBSCRIBE, ACK, NACK, UNSUBSCRIBE.
 
 use wherry_engine::NewMessage;
+use wherry_session::Session as _;
 use wherry_stomp::codec::Version;
 
 use crate::client::{Client, Got, Server};

@@ -1,5 +1,6 @@
 //! BEGIN, COMMIT, ABORT.
 
+use wherry_session::Session as _;
 use wherry_stomp::session::{ACTIONS_MAX, TRANSACTION_BYTES_MAX, TRANSACTIONS_MAX};
 
 use crate::client::Server;
