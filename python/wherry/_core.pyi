@@ -689,9 +689,9 @@ class FrontEnd:
         *,
         cluster_name: str,
         platform: str,
+        stomp_virtual_host: str,
+        host_names: list[str],
         mechanisms: list[str] | None = None,
-        stomp_virtual_host: str = "/",
-        host_names: list[str] = [],
     ) -> Self: ...
     def attach(self, port: Port) -> None:
         """Gives the journal's progress to a loop, as token 0."""

@@ -143,7 +143,7 @@ level = "loud"
         ('[tls]\nverify = "peer"', 'line 2: tls.verify: "peer" needs tls.ca'),
         (
             "amqp.listeners = []\nstomp.listeners = []",
-            "line 1: amqp.listeners: is empty, and so is",
+            "line 1: amqp.listeners: is empty, and so",
         ),
         ('auth.mechanisms = ["EXTERNAL"]', "line 1: auth.mechanisms: EXTERNAL needs tls.verify"),
         ('auth.mechanisms = ["CRAM"]', "line 1: auth.mechanisms: invalid enum value 'CRAM' (item"),

@@ -117,16 +117,16 @@ impl FrontEnd {
     /// this machine by one of `host_names`, its address, or `localhost`.
     #[new]
     #[pyo3(signature = (
-        engine, limits, *, cluster_name, platform, mechanisms=None, stomp_virtual_host="/".into(), host_names=Vec::new()
+        engine, limits, *, cluster_name, platform, stomp_virtual_host, host_names, mechanisms=None
     ))]
     fn new(
         engine: &Engine,
         limits: &Bound<'_, PyDict>,
         cluster_name: String,
         platform: String,
-        mechanisms: Option<Vec<String>>,
         stomp_virtual_host: String,
         host_names: Vec<String>,
+        mechanisms: Option<Vec<String>>,
     ) -> Result<Self> {
         let mut identity = Identity {
             cluster_name,
