@@ -4,9 +4,9 @@ mod codec_support;
 
 use codec_support::{Side, conversation, from_hex, method_payload};
 use wherry_amqp::codec::{
-    ContentHeader, FRAME_OVERHEAD, Frame, FrameKind, Method, PROTOCOL_HEADER, ProtocolHeader,
-    ReplyCode, decode_content_header, parse_frame, parse_protocol_header, write_content,
-    write_deliver, write_heartbeat,
+    ContentHeader, FRAME_OVERHEAD, Frame, FrameKind, Method, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9,
+    ProtocolHeader, ReplyCode, decode_content_header, parse_frame, parse_protocol_header,
+    write_content, write_deliver, write_heartbeat,
 };
 use wherry_engine::properties::PropertiesView;
 use wherry_engine::table::{TableView, ValueView};
@@ -348,12 +348,21 @@ fn reserved_fields_and_unused_bits_are_not_looked_at() {
 
 #[test]
 fn the_protocol_header_is_judged_at_the_first_octet_that_is_not_its_own() {
-    for length in 0..8 {
-        assert_eq!(parse_protocol_header(&PROTOCOL_HEADER[..length]), None);
-        for other in (0..=255).filter(|octet| *octet != PROTOCOL_HEADER[length]) {
-            let bytes = [&PROTOCOL_HEADER[..length], &[other]].concat();
-            assert_eq!(parse_protocol_header(&bytes), Some(ProtocolHeader::Other));
+    let taken = [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9];
+    for header in taken {
+        for length in 0..8 {
+            assert_eq!(parse_protocol_header(&header[..length]), None);
+            for other in 0..=255 {
+                let bytes = [&header[..length], &[other]].concat();
+                if !taken.iter().any(|header| header.starts_with(&bytes)) {
+                    assert_eq!(parse_protocol_header(&bytes), Some(ProtocolHeader::Other));
+                }
+            }
         }
+        assert_eq!(
+            parse_protocol_header(&header),
+            Some(ProtocolHeader::Amqp091)
+        );
     }
     let mut bytes = PROTOCOL_HEADER.to_vec();
     assert_eq!(parse_protocol_header(&bytes), Some(ProtocolHeader::Amqp091));

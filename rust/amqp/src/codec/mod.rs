@@ -40,5 +40,5 @@ pub use frame::{
 };
 pub use method::{EncodeError, MethodError, method_ids};
 pub use methods::Method;
-pub use protocol::{PROTOCOL_HEADER, ProtocolHeader, parse_protocol_header};
+pub use protocol::{PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, ProtocolHeader, parse_protocol_header};
 pub use reply::ReplyCode;

@@ -1,6 +1,6 @@
 //! The handshake, its variants and its errors; heartbeats; the end of a connection.
 
-use wherry_amqp::codec::{FRAME_END, Method, PROTOCOL_HEADER};
+use wherry_amqp::codec::{FRAME_END, Method, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9};
 use wherry_amqp::session::{Peer, Status};
 use wherry_engine::table::{TableView, Value, ValueView};
 use wherry_session::{AccessTable, Limits, Session as _};
@@ -150,7 +150,8 @@ fn who_has_closed_closes_the_socket_first_but_not_for_ever() {
 #[test]
 fn another_protocol_is_told_which_is_spoken() {
     for header in [
-        &b"AMQP\x01\x01\x00\x09"[..],
+        &b"AMQP\x01\x01\x09\x01"[..],
+        b"AMQP\x01\x01\x00\x0a",
         b"GET / HTTP/1.1\r\n\r\n",
         b"AMQP\x00\x01\x00\x00",
     ] {
@@ -165,11 +166,17 @@ fn another_protocol_is_told_which_is_spoken() {
 
 #[test]
 fn a_header_may_come_byte_by_byte() {
-    let mut client = Server::new().accept();
-    for byte in &PROTOCOL_HEADER[..7] {
-        assert_eq!(client.raw(&[*byte]), Status::IDLE);
+    for header in [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9] {
+        let mut client = Server::new().accept();
+        for byte in &header[..7] {
+            assert_eq!(client.raw(&[*byte]), Status::IDLE);
+        }
+        assert!(client.raw(&header[7..]).contains(Status::OUTPUT));
+        assert!(matches!(
+            client.next().method(),
+            Method::ConnectionStart { .. }
+        ));
     }
-    assert!(client.raw(&PROTOCOL_HEADER[7..]).contains(Status::OUTPUT));
 }
 
 #[test]
