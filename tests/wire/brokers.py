@@ -57,6 +57,8 @@ class Broker:
     port: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     directory: Path | None = None
+    tls_port: int = 0
+    """Where it speaks TLS, for who asked for that in its options."""
 
     @property
     def url(self) -> str:

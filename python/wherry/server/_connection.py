@@ -40,6 +40,10 @@ _BUDGETS_PER_TURN = 4
 # could make the system throw away what is on its way to the client, such as the reason.
 LINGER_SECONDS = 3.0
 
+# Ciphertext read at a time, two records: what a peer can make the server decrypt before others have
+# their turn. Key updates are some 1,200 of them, which take milliseconds.
+_SECURE_READ_BYTES = 32 << 10
+
 _AUTHENTICATE = _core.Session.AUTHENTICATE
 _CLOSE = _core.Session.CLOSE
 _OUTPUT = _core.Session.OUTPUT
@@ -52,6 +56,7 @@ class Connection:
     """A client. Made by the hub for an accepted socket."""
 
     __slots__ = (
+        "_answers_wait",
         "_ends_at",
         "_hub",
         "_in_again",
@@ -104,6 +109,8 @@ class Connection:
         self._socket = sock
         self._secure: Secure | None = None
         self._unsent: memoryview | None = None
+        # Among it are answers of TLS itself: until they are gone nothing is read.
+        self._answers_wait = False
         self._what = READ
         self._in_again = False
         # A moment of the loop's clock: the TLS handshake must be over, or after the last byte was
@@ -165,8 +172,9 @@ class Connection:
 
     def _read(self) -> None:
         buffer = self._hub.buffer
+        most = 0 if self._secure is None else _SECURE_READ_BYTES
         try:
-            count = self._socket.recv_into(buffer)
+            count = self._socket.recv_into(buffer, most)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -202,6 +210,10 @@ class Connection:
                     return
             # A new key or an alert, if there was one.
             self._send_now(secure.ciphertext())
+            if secure.is_flooded:
+                what = "it sends key updates, and hardly any data in between"
+                log.warning("connection %s: dropped: %s", self.id, what, extra=self.fields())
+                self.drop(what)
         except ssl.SSLError as error:
             # An alert tells the client why.
             self._send_now(secure.ciphertext())
@@ -296,13 +308,17 @@ class Connection:
         return status
 
     def _send_now(self, data: bytes) -> None:
-        """TLS's own bytes. They are few: they go behind what is unsent."""
+        """TLS's own bytes. They are few: they go behind what is unsent, and while there is some
+        nothing is read that would need an answer.
+        """
         if not data or not self.open:
             return
         if self._unsent is None:
             self._send(data)
         else:
             self._unsent = memoryview(bytes(self._unsent) + data)
+            self._answers_wait = True
+            self._watch()
 
     def _send(self, data: bytes) -> bool:
         """Give it to the socket; false when not all of it was taken."""
@@ -333,6 +349,7 @@ class Connection:
                 self._unsent = unsent[sent:]
                 return
             self._unsent = None
+            self._answers_wait = False
         self._watch()
         if self._ends_at is None and self.session is not None:
             self._after(_OUTPUT)
@@ -341,7 +358,7 @@ class Connection:
 
     def _watch(self) -> None:
         """Tell the poller what to watch for."""
-        what = 0 if self.paused or self.held else READ
+        what = 0 if self.paused or self.held or self._answers_wait else READ
         if self._unsent is not None:
             what |= WRITE
         if what != self._what:

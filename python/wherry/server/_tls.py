@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # A TLS record's plaintext is at most this long.
 _RECORD_BYTES = 16 << 10
 
+# What TLS may send of its own beside the data, at once and in the long run. A record has up to 57
+# bytes around its data, of which there is at least one; the rest is key updates and the like, which
+# cost the server more than their sender. A record that has not come whole is not data yet.
+_OVERHEAD_BYTES_MAX = 64 << 10
+_OVERHEAD_BYTES_PER_DATA_BYTE = 64
+
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {
     "none": ssl.CERT_NONE,
@@ -64,17 +70,24 @@ def _no_password() -> str:
 class Secure:
     """One connection's TLS. Errors of the peer are ssl.SSLError."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "established")
+    __slots__ = ("_incoming", "_object", "_outgoing", "_overhead", "established")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.established = False
+        self._overhead = 0
 
     def feed(self, data: memoryview) -> None:
         """Ciphertext off the socket."""
         self._incoming.write(data)
+        self._overhead += len(data)
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether the peer sends much TLS and little in it."""
+        return self._overhead > _OVERHEAD_BYTES_MAX
 
     def handshake(self) -> bool:
         """Go on with the handshake; true when it is done. There may be `ciphertext` to send."""
@@ -83,6 +96,7 @@ class Secure:
         except ssl.SSLWantReadError:
             return False
         self.established = True
+        self._overhead = 0  # certificates and the like were asked for
         return True
 
     def read_into(self, buffer: memoryview) -> Iterator[int]:
@@ -97,6 +111,7 @@ class Secure:
                 return
             except ssl.SSLZeroReturnError:
                 count = 0
+            self._overhead = max(0, self._overhead - count * (1 + _OVERHEAD_BYTES_PER_DATA_BYTE))
             yield count
             if not count:
                 return
