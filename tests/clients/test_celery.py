@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,9 @@ def test_tasks_results_retries_and_countdown(workers: Workers) -> None:
     started = time.monotonic()
     assert tasks.add.apply_async((2, 3), countdown=1).get(timeout=WAIT_SECONDS_MAX) == 5
     assert time.monotonic() - started >= 0.9
+    eta = datetime.now(timezone.utc) + timedelta(seconds=1)
+    assert tasks.add.apply_async((3, 3), eta=eta).get(timeout=WAIT_SECONDS_MAX) == 6
+    assert datetime.now(timezone.utc) >= eta
 
 
 def test_remote_control_and_events(workers: Workers) -> None:
@@ -171,6 +175,13 @@ def test_remote_control_and_events(workers: Workers) -> None:
     # Prefetch follows the pool: the channel's limit is changed while it consumes.
     (answer,) = app.control.pool_grow(2, reply=True, timeout=5, limit=1)
     assert "ok" in next(iter(answer.values()))
+    # Three at a time, which the limit of before would not let through.
+    gate = workers.directory / "three"
+    held = [tasks.wait_for.delay(str(gate)) for _ in range(3)]
+    started = Path(f"{gate}.started")
+    until(lambda: started.exists() and len(started.read_text().split()) == 3, workers.log)
+    gate.touch()
+    assert [one.get(timeout=WAIT_SECONDS_MAX) for one in held] == ["done"] * 3
     more = f"{tasks.PREFIX}.more"
     app.control.add_consumer(more, reply=True, timeout=5, limit=1)
     result = tasks.add.apply_async((4, 4), queue=more)

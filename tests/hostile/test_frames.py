@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hostile.conftest import MESSAGE_BYTES_MAX
-from wire import codec
+from wire import brokers, codec
 from wire.peer import Event, Peer, Silence, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from wire.brokers import Broker
 
 frame, method, payload = codec.frame, codec.method_frame, codec.method_payload
@@ -109,11 +111,20 @@ def test_after_login(name: str, broker: Broker) -> None:
         assert event.code in codes, event
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Broker]:
+    """A server that gives a handshake all the time in the world: what ends here, ends by itself."""
+    if brokers.CHOICE != "wherry":
+        pytest.skip("the attacks need a server with limits of their own")
+    with brokers.start("wherry", options={"limits.handshake_seconds": 600}) as started:
+        yield started
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_before_login(name: str, broker: Broker) -> None:
+def test_before_login(name: str, patient: Broker) -> None:
     """Nothing of it is worth an answer, but it must end at once."""
     data, _ = ATTACKS[name]
-    with Peer(broker.host, broker.port) as peer:
+    with Peer(patient.host, patient.port) as peer:
         peer.raw(codec.PROTOCOL_HEADER)
         assert peer.read().name == "connection.start"
         peer.raw(data)
@@ -140,14 +151,104 @@ def test_empty_bodies_for_ever_end(broker: Broker) -> None:
         assert event.name == "basic.qos-ok" or event.code in (501, 505), event
 
 
-def test_tune_below_the_least_frame_is_refused(broker: Broker) -> None:
-    with Peer(broker.host, broker.port) as peer:
-        answer = peer.handshake(frame_max=100)
+def test_frame_above_what_there_is_before_tune(patient: Broker) -> None:
+    """Before the tuning a frame has 8 KiB at most, whatever may be agreed on later."""
+    with Peer(patient.host, patient.port) as peer:
+        peer.raw(codec.PROTOCOL_HEADER)
+        assert peer.read().name == "connection.start"
+        peer.raw(struct.pack(">BHI", 1, 0, 8193))
+        assert last_words(peer).name in ("connection.close", "eof")
+
+
+@pytest.mark.parametrize("frame_max", [1, 100, 4095, 1 << 30, 2**32 - 1])
+def test_tune_outside_of_what_was_offered_is_refused(frame_max: int, patient: Broker) -> None:
+    with Peer(patient.host, patient.port) as peer:
+        answer = peer.handshake(frame_max=frame_max)
         assert answer.name == "eof" or answer.code in (501, 530), answer
 
 
-def test_heartbeat_of_65535_seconds_is_accepted(broker: Broker) -> None:
-    with connect(broker.host, broker.port, heartbeat=65535) as peer:
+@pytest.mark.parametrize("offered", ["frame_max", "channel_max"])
+def test_tune_without_a_limit_does_not_lift_ours(offered: str, patient: Broker) -> None:
+    with Peer(patient.host, patient.port) as peer:
+        answer = peer.handshake(**{offered: 0})  # type: ignore[arg-type]
+        assert (answer.name, answer.code) == ("connection.close", 530), answer
+
+
+def test_channels_above_what_the_client_agreed_to(broker: Broker) -> None:
+    with connect(broker.host, broker.port, channel_max=2) as peer:
+        peer.open_channel(1)
+        peer.open_channel(2)
+        answer = peer.call(3, "channel.open")
+        assert (answer.name, answer.code) == ("connection.close", 530), answer
+
+
+def test_channel_that_was_closed_hears_nothing_until_that_is_answered(broker: Broker) -> None:
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        assert peer.call(1, "basic.ack", delivery_tag=7).code == 406
+        peer.raw(method(1, "queue.declare", queue="", exclusive=True) + content(3, b"abc") * 100)
+        peer.raw(method(1, "channel.close-ok") + method(1, "channel.open"))
+        assert peer.expect(1).name == "channel.open-ok"
+
+
+NUMBERS = {
+    "x-message-ttl": (-1, -(2**63), 2**63 - 1, 1.5, "1000"),
+    "x-expires": (0, -1, 2**63 - 1),
+    "x-max-length": (-1, -(2**63)),
+    "x-max-length-bytes": (-1,),
+    "x-max-priority": (-1, 256, 2**31, 2**63 - 1),
+    "x-delivery-limit": (-(2**63), "many"),
+    "x-retry-attempts": (0, -1, 2**63 - 1),
+    "x-lease": (0, -1, 2**63 - 1),
+    "x-dedup-size": (0, -1, 2**63 - 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [(name, value) for name, values in NUMBERS.items() for value in values]
+)
+def test_numbers_of_queues_that_cannot_be(argument: str, value: object, broker: Broker) -> None:
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        arguments = {argument: value}
+        answer = peer.call(1, "queue.declare", queue="never", arguments=arguments)
+        assert (answer.name, answer.code) == ("channel.close", 406), answer
+        assert argument in answer.text
+        peer.send(1, "channel.close-ok")
+        peer.open_channel(1)
+        assert peer.call(1, "queue.declare", queue="never", passive=True).code == 404
+
+
+@pytest.mark.parametrize("tag", [0, 1, 2, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("name", ["basic.ack", "basic.nack", "basic.reject"])
+def test_tags_of_others_and_of_nobody(name: str, tag: int, broker: Broker) -> None:
+    """Tag 1 is outstanding on the neighbour's channel, and stays so."""
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        peer.open_channel(2)
+        queue = peer.call(1, "queue.declare", exclusive=True).queue
+        peer.publish(1, "", queue, b"m")
+        while peer.call(1, "basic.get", queue=queue).name != "basic.get-ok":
+            pass
+        answer = peer.call(2, name, delivery_tag=tag)
+        assert (answer.name, answer.code) == ("channel.close", 406), answer
+        assert answer.text == f"PRECONDITION_FAILED - unknown delivery tag {tag}"
+        peer.send(1, "basic.nack", delivery_tag=1, requeue=True)
+        assert peer.call(1, "basic.get", queue=queue).body == b"m"
+
+
+@pytest.mark.parametrize("expiration", ["-1", "1.5", "", "x", str(2**64), "9" * 200])
+def test_expiration_that_is_no_time(expiration: str, broker: Broker) -> None:
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        peer.publish(1, "", "nobody", b"m", {"expiration": expiration})
+        answer = peer.expect(1)
+        assert (answer.name, answer.code) == ("channel.close", 406), answer
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 65535])
+def test_heartbeats_of_any_length_are_accepted(seconds: int, broker: Broker) -> None:
+    with connect(broker.host, broker.port, heartbeat=seconds) as peer:
         peer.open_channel(1)
         with pytest.raises(Silence):
             peer.read(0.05)

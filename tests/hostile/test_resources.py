@@ -51,6 +51,34 @@ def test_peer_that_drips_its_handshake_is_dropped(broker: Broker) -> None:
         assert at < len(greeting) - 2, "it got all the time it wanted"
 
 
+HANDSHAKE = [
+    codec.PROTOCOL_HEADER,
+    codec.method_frame(
+        0,
+        "connection.start-ok",
+        client_properties={},
+        mechanism="PLAIN",
+        response="\0guest\0guest",
+        locale="en_US",
+    ),
+    codec.method_frame(0, "connection.tune-ok", channel_max=9, frame_max=4096, heartbeat=0),
+]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("rest", ["nothing", "half of the next"])
+def test_peer_that_stops_in_its_handshake_is_dropped(steps: int, rest: str, broker: Broker) -> None:
+    step = [*HANDSHAKE, codec.method_frame(0, "connection.open", virtual_host="/")]
+    with Peer(broker.host, broker.port) as peer:
+        for sent in step[:steps]:
+            peer.raw(sent)
+        if rest != "nothing":
+            peer.raw(step[steps][: len(step[steps]) // 2])
+        peer.timeout = HANDSHAKE_SECONDS + 5
+        while (event := peer.read()).name != "eof":
+            assert event.name.startswith("connection."), event
+
+
 def test_connections_of_a_user_are_limited(broker: Broker) -> None:
     peers = [Peer(broker.host, broker.port) for _ in range(CONNECTIONS_PER_USER_MAX + 5)]
     answers = [peer.handshake() for peer in peers]
@@ -164,6 +192,44 @@ def test_forged_reply_address_reaches_nobody(broker: Broker) -> None:
                 forger.call(1, "confirm.select")
         # Nothing came in between.
         assert victim.call(1, "basic.qos", prefetch_count=1).name == "basic.qos-ok"
+
+
+def test_reply_queue_of_another_cannot_be_used_as_a_queue(broker: Broker) -> None:
+    """Bound, filled through an exchange, consumed, counted: it is no queue for anybody."""
+    with connect(broker.host, broker.port) as victim, connect(broker.host, broker.port) as forger:
+        victim.open_channel(1)
+        victim.open_channel(2)
+        consume = {"queue": "amq.rabbitmq.reply-to", "consumer_tag": "c", "no_ack": True}
+        victim.call(1, "basic.consume", **consume)
+        work = victim.call(2, "queue.declare", auto_delete=False).queue
+        victim.publish(1, "", work, b"question", {"reply_to": "amq.rabbitmq.reply-to"})
+        while (question := victim.call(2, "basic.get", queue=work)).name != "basic.get-ok":
+            pass
+        name = question.properties["reply_to"]
+        for method, fields in (
+            ("queue.bind", {"exchange": "amq.fanout"}),
+            ("basic.get", {}),
+            ("basic.consume", {"no_ack": True}),
+            ("queue.purge", {}),
+        ):
+            forger.open_channel(1)
+            for queue in ("amq.rabbitmq.reply-to.forged", name):
+                answer = forger.call(1, method, queue=queue, **fields)
+                assert (answer.name, answer.code) in (
+                    ("channel.close", 404),
+                    ("channel.close", 403),
+                    ("channel.close", 405),
+                ), (method, queue, answer)
+                forger.send(1, "channel.close-ok")
+                forger.open_channel(1)
+            assert forger.call(1, "channel.close").name == "channel.close-ok"
+        forger.open_channel(1)
+        forger.publish(1, "amq.fanout", "", b"forged")
+        assert forger.call(1, "basic.qos").name == "basic.qos-ok"
+        # Nothing came of it, and who was asked can answer.
+        victim.publish(2, "", name, b"answer")
+        assert victim.expect(1).body == b"answer"
+        victim.call(2, "queue.delete", queue=work)
 
 
 def test_user_id_of_another_is_refused(broker: Broker) -> None:
