@@ -93,12 +93,39 @@ $(CLIENTS)/java/target/.stamp: $(CLIENTS)/java/pom.xml $(wildcard $(CLIENTS)/jav
 .PHONY: clients-install
 clients-install: $(VENV)/.clients $(CLIENTS)/node/node_modules/.stamp $(CLIENTS)/go/.built/program $(CLIENTS)/java/target/.stamp  ## Fetch the clients in Python, Node, Go and Java that the server is tested with
 
+EXAMPLE := examples/notifications
+
+$(VENV)/.example: $(EXAMPLE)/requirements.txt tests/notifications/requirements.txt | $(VENV)/.built
+	$(PIP) install -r $(EXAMPLE)/requirements.txt -r tests/notifications/requirements.txt
+	touch $@
+
+$(EXAMPLE)/node_modules/.stamp: $(EXAMPLE)/package-lock.json
+	if command -v npm >/dev/null; then cd $(EXAMPLE) && npm ci --silent && touch node_modules/.stamp; fi
+
+.PHONY: example-install
+example-install: $(VENV)/.example $(EXAMPLE)/node_modules/.stamp  ## Fetch what the example with a page needs
+
+.PHONY: notifications
+notifications: example-install  ## Run the example with a page: http://127.0.0.1:8000/ (ARGS="--http-port 8080")
+	PYTHONPATH=examples $(BIN)/python -m notifications --directory .cache/notifications $(ARGS)
+
+.PHONY: example-compare
+example-compare: example-install  ## Measure what that page would cost if it polled (examples/notifications/README.md)
+	PYTHONPATH=examples $(BIN)/python -m notifications.compare $(ARGS)
+
+# A package of the system, hence not a part of `make test`: what needs a browser says so and is left out.
+.PHONY: chromium-install
+chromium-install:  ## Fetch the browser that pages are tested with, if there is none; needs apt and root
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium chromium-driver >/dev/null; }
+
 .PHONY: suites
 suites: $(VENV)/.built  ## Run the clients' own test suites against the server (ARGS="--broker rabbitmq kombu"); needs root
 	$(BIN)/python tests/clients/suites.py $(ARGS)
 
 .PHONY: test-python
-test-python: $(VENV)/.built $(VENV)/.data clients-install  ## The Python tests
+test-python: $(VENV)/.built $(VENV)/.data clients-install example-install  ## The Python tests
 	$(BIN)/python -m pytest $(ARGS)
 
 # One after the other, so that the last line printed is pytest's own summary.

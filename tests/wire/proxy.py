@@ -21,6 +21,8 @@ class Proxy:
         self._target = (host, port)
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._control = socket.create_server(("127.0.0.1", 0))
         self.host = "127.0.0.1"
@@ -39,11 +41,20 @@ class Proxy:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
+    def hold(self) -> None:
+        """Let nothing through any more, nor the end of a connection: as a cable that was pulled."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Put the cable in again: what was held comes through."""
+        self._flowing.set()
+
     def close(self) -> None:
         for listener in (self._listener, self._control):
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+        self.release()
         self.cut()
 
     def __enter__(self) -> Proxy:
@@ -80,7 +91,9 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                self._flowing.wait()
                 sink.sendall(data)
+        self._flowing.wait()
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -15,17 +15,43 @@ if TYPE_CHECKING:
     from wherry.server._server import Server, ThreadServer
     from wherry.server._serving import Serving
     from wherry.server._settings import TLS
+    from wherry.server.permissions import (
+        AccessTable,
+        Permission,
+        TopicPermission,
+        UserAccess,
+        VirtualHostLimits,
+    )
     from wherry.server.users import UserStore
 
-__all__ = ["TLS", "Server", "Serving", "ThreadServer", "UserStore", "Users", "run"]
+__all__ = [
+    "TLS",
+    # Who may do what, for a store of users of one's own
+    "AccessTable",
+    "Permission",
+    "Server",
+    "Serving",
+    "ThreadServer",
+    "TopicPermission",
+    "UserAccess",
+    "UserStore",
+    "Users",
+    "VirtualHostLimits",
+    "run",
+]
 
 _MODULES = {
     "TLS": "_settings",
+    "AccessTable": "permissions",
+    "Permission": "permissions",
     "Server": "_server",
     "Serving": "_serving",
     "ThreadServer": "_server",
+    "TopicPermission": "permissions",
+    "UserAccess": "permissions",
     "UserStore": "users",
     "Users": "_accounts",
+    "VirtualHostLimits": "permissions",
     "run": "_run",
 }
 
