@@ -95,6 +95,14 @@ pub(super) fn is_of_queue(name: &str) -> bool {
     kind_of(name, Of::Queue).is_some()
 }
 
+/// Whether a frame says how its queue is to be.
+pub(super) fn any_of_queue(frame: &Frame<'_>) -> bool {
+    frame.headers().any(|header| {
+        let name = header.name();
+        matches!(&*name, "auto-delete" | "exclusive") || is_of_queue(&name)
+    })
+}
+
 fn typed(value: &str, kind: Kind) -> Value {
     let value_as = match kind {
         Kind::Integer => value.parse().ok().map(Value::I64),

@@ -8,7 +8,7 @@
 //!
 //! Every error is an ERROR frame and the end: STOMP has no other answer.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use wherry_engine::{Notify, OwnerId, Queue, Ticket, VirtualHost};
@@ -36,6 +36,9 @@ pub(super) const HANDSHAKE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of command and headers. RabbitMQ's for a whole frame.
 const HEAD_BYTES_MAX: usize = 4 << 20;
+
+/// Queues that a connection remembers to have declared. Who uses more declares some of them again.
+const DECLARED_MAX: usize = 256;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +148,8 @@ pub(super) struct Connection {
     pub(super) ready: VecDeque<u32>,
     /// Exclusive queues declared here, by name.
     pub(super) exclusive: HashSet<Box<str>>,
+    /// Queues of `/queue` destinations that were declared here.
+    declared: HashMap<Box<str>, Arc<Queue>>,
     pub(super) traffic: Traffic,
     /// Something came since the last tick.
     pub(super) heard: bool,
@@ -201,6 +206,7 @@ impl Connection {
             stuck: None,
             ready: VecDeque::new(),
             exclusive: HashSet::new(),
+            declared: HashMap::new(),
             traffic: Traffic::default(),
             heard: false,
             spoke: false,
@@ -365,8 +371,22 @@ impl Connection {
         self.exclusive.insert(queue.name().into());
     }
 
+    /// A queue of that name that this connection has declared, and that is there still.
+    pub(super) fn declared(&self, name: &str) -> Option<Arc<Queue>> {
+        let queue = self.declared.get(name)?;
+        (!queue.is_deleted()).then(|| queue.clone())
+    }
+
+    pub(super) fn remember_declared(&mut self, queue: &Arc<Queue>) {
+        if self.declared.len() >= DECLARED_MAX && !self.declared.contains_key(queue.name()) {
+            self.declared.clear();
+        }
+        self.declared.insert(queue.name().into(), queue.clone());
+    }
+
     /// The queues that live as long as the connection are deleted, and the connection is counted out.
     pub(super) fn leave_host(&mut self) {
+        self.declared.clear();
         let Some(open) = self.open.take() else {
             return;
         };

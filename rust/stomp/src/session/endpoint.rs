@@ -30,7 +30,7 @@ pub(super) fn flag_of(frame: &Frame<'_>, name: &str) -> Result<Option<bool>, Ref
 
 impl Life {
     /// Of `/queue/N`: lasting and everybody's, unless the frame says otherwise.
-    pub(super) fn shared(frame: &Frame<'_>) -> Result<Life, Refusal> {
+    fn shared(frame: &Frame<'_>) -> Result<Life, Refusal> {
         Ok(Life {
             durable: true,
             auto_delete: flag_of(frame, "auto-delete")?.unwrap_or(false),
@@ -38,15 +38,38 @@ impl Life {
         })
     }
 
-    /// Of the queue behind a subscription to a topic or exchange: the subscription's own, unless it is to be durable.
+    /// Of the queue behind a subscription to a topic or exchange: the subscription's own, unless it is to be durable. One
+    /// that the client names can be found by others, who may want to share it.
     pub(super) fn of_subscription(frame: &Frame<'_>) -> Result<Life, Refusal> {
         let durable = is_durable(frame)?;
+        let named = frame.find("x-queue-name").is_some();
         Ok(Life {
             durable,
             auto_delete: flag_of(frame, "auto-delete")?.unwrap_or(!durable),
-            exclusive: flag_of(frame, "exclusive")?.unwrap_or(!durable),
+            exclusive: flag_of(frame, "exclusive")?.unwrap_or(!durable && !named),
         })
     }
+}
+
+/// Makes sure that there is the queue of `/queue/N`. One that this connection has declared is taken as it is by a frame that
+/// says nothing of queues: arguments stand in the SUBSCRIBE, and the SENDs behind it need not repeat them.
+pub(super) fn declare_shared(
+    cn: &mut Connection,
+    frame: &Frame<'_>,
+    name: &str,
+) -> Result<(Arc<Queue>, Ticket), Refusal> {
+    if !arguments::any_of_queue(frame)
+        && let Some(queue) = cn.declared(name)
+    {
+        cn.open()?
+            .access
+            .check(Action::Configure, Resource::Queue(name))?;
+        return Ok((queue, Ticket::NONE));
+    }
+    let life = Life::shared(frame)?;
+    let (queue, ticket) = declare(cn, frame, name, life)?;
+    cn.remember_declared(&queue);
+    Ok((queue, ticket))
 }
 
 /// Whether a subscription asks to outlast its connection. `persistent` is the older word.

@@ -14,7 +14,7 @@ use wherry_session::{Action, Failure, FailureKind, Replies, Resource};
 
 use super::connection::{Connection, Pause};
 use super::destination::{Destination, TOPIC_EXCHANGE, not_for};
-use super::endpoint::{self, Life};
+use super::endpoint;
 use super::headers::{self, Noted};
 use super::refusal::{Refusal, shown};
 use super::state::{Core, Then};
@@ -192,8 +192,7 @@ fn aim(
     let (mut declared, mut queue) = (Ticket::NONE, None);
     let (exchange, key) = match Destination::parse(text)? {
         Destination::Queue(name) => {
-            let life = Life::shared(frame)?;
-            let (found, ticket) = endpoint::declare(&mut core.cn, frame, &name, life)?;
+            let (found, ticket) = endpoint::declare_shared(&mut core.cn, frame, &name)?;
             (declared, queue) = (ticket, Some(found));
             ("".into(), name)
         }

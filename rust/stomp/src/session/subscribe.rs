@@ -73,8 +73,7 @@ fn source(core: &mut Core, frame: &Frame<'_>, text: &str) -> Result<Source, Refu
     };
     let (exchange, pattern): (Cow<'_, str>, _) = match Destination::parse(text)? {
         Destination::Queue(name) => {
-            let life = Life::shared(frame)?;
-            let (queue, ticket) = endpoint::declare(&mut core.cn, frame, &name, life)?;
+            let (queue, ticket) = endpoint::declare_shared(&mut core.cn, frame, &name)?;
             return Ok(Source {
                 queue,
                 ticket,
@@ -179,7 +178,8 @@ pub(super) fn subscribe(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refu
 
 /// UNSUBSCRIBE. What was delivered can be settled still. With `durable:true` the queue of a durable subscription goes, too.
 pub(super) fn unsubscribe(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> {
-    let Some((key, id)) = key_of(core, frame) else {
+    let by_destination = || Some((format!("Q_{}", frame.header("destination")?), None));
+    let Some((key, id)) = key_of(core, frame).or_else(by_destination) else {
         return Err(Refusal::new(
             "Missing destination or id",
             "UNSUBSCRIBE must include a 'destination' or 'id' header",

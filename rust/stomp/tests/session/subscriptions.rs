@@ -304,6 +304,11 @@ fn a_subscription_that_cannot_be_is_an_error() {
         "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"id='1'\" not found.\n",
     );
     case(
+        "UNSUBSCRIBE\ndestination:/queue/used\n\n\0",
+        "No subscription found",
+        "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"destination='/queue/used'\" not found.\n",
+    );
+    case(
         "UNSUBSCRIBE\n\n\0",
         "Missing destination or id",
         "UNSUBSCRIBE must include a 'destination' or 'id' header",
@@ -323,6 +328,51 @@ fn a_subscription_that_cannot_be_is_an_error() {
         "Subscription not found",
         "Message with id \"T_1@@session-x@@1\" has no subscription",
     );
+}
+
+#[test]
+fn a_queue_that_a_connection_declared_is_its_queue_without_the_arguments() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nx-max-length:5\n\n\0");
+    client.ask("SEND\ndestination:/queue/q\n\n1\0");
+    assert_eq!(client.message().text(), "1");
+    client.ask("SUBSCRIBE\nid:2\ndestination:/queue/q\n\n\0");
+    // Another connection does not know what was asked for, and may not mean it.
+    let mut other = server.v12();
+    other.send("SEND\ndestination:/queue/q\n\n2\0");
+    other.error("precondition_failed");
+    // Who says something of the queue must be right.
+    client.send("SUBSCRIBE\nid:3\ndestination:/queue/q\nx-max-length:6\n\n\0");
+    client.error("precondition_failed");
+}
+
+#[test]
+fn a_queue_that_was_declared_and_is_gone_is_declared_again() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SEND\ndestination:/queue/q\nx-max-length:5\n\n1\0");
+    server.host().delete_queue("q", false, false).unwrap();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\n\n\0");
+    assert_eq!(server.host().queue("q").unwrap().options().max_length, None);
+}
+
+#[test]
+fn a_named_queue_behind_a_topic_can_be_shared() {
+    let server = Server::new();
+    let (mut one, mut other, mut publisher) = (server.v12(), server.v12(), server.v12());
+    let frame = "SUBSCRIBE\nid:1\ndestination:/topic/t\nx-queue-name:mine\n\n\0";
+    one.ask(frame);
+    other.ask(frame);
+    for body in ["1", "2"] {
+        publisher.ask(&format!("SEND\ndestination:/topic/t\n\n{body}\0"));
+    }
+    assert_eq!(one.message().text(), "1");
+    assert_eq!(other.message().text(), "2");
+    one.session.lost();
+    assert_eq!(server.host().queues().len(), 1);
+    other.session.lost();
+    assert_eq!(server.host().queues().len(), 0);
 }
 
 #[test]
