@@ -2,7 +2,8 @@
 
 `start("wherry")`, `start("rabbitmq")`, or `start("127.0.0.1:5672")` for one that runs already.
 Every broker that is started here gets an empty directory and a free port, and is ended with its
-whole process group by `stop`.
+whole process group by `stop`. With `stomp=` it listens for STOMP as well, and for STOMP over
+WebSocket at the path `/ws`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ STOP_SECONDS_MAX = 10.0
 
 CHOICE = os.environ.get("WHERRY_TEST_BROKER", "wherry")
 """Which broker the suites run against: `wherry`, `rabbitmq`, or one that runs: `HOST:PORT`,
-`rabbitmq@HOST:PORT`.
+`rabbitmq@HOST:PORT`; with its ports of STOMP and WebSocket `HOST:PORT+PORT+PORT`.
 """
 
 RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -49,6 +50,14 @@ class Tls:
 
 
 @dataclass
+class Stomp:
+    """Where to listen for STOMP; 0 is any free port. With TLS also on 61614."""
+
+    port: int = 0
+    web_port: int = 0
+
+
+@dataclass
 class Broker:
     """A broker that accepts connections at `host`:`port` (guest/guest, virtual host `/`)."""
 
@@ -59,6 +68,11 @@ class Broker:
     directory: Path | None = None
     tls_port: int = 0
     """Where it speaks TLS, for who asked for that in its options."""
+    stomp_port: int = 0
+    web_port: int = 0
+    """Of STOMP over WebSocket."""
+    command: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -74,6 +88,15 @@ class Broker:
         if self.directory is None:
             return ""
         return (self.directory / "output.log").read_text(errors="replace")[-4000:]
+
+    def kill_and_restart(self) -> None:
+        """End the broker as a power failure would, and start it again on what it had on disk."""
+        assert self.directory is not None, "it was not started here"
+        process = self.processes.pop()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.processes.append(_spawn(self.command, self.directory, self.environment))
+        _wait(self)
 
     def stop(self) -> None:
         """End the processes that were started for it and remove its directory."""
@@ -104,18 +127,27 @@ def start(
     port: int = 0,
     options: dict[str, object] | None = None,
     tls: Tls | None = None,
+    stomp: Stomp | None = None,
+    durable: bool = False,
 ) -> Broker:
     """Start the broker `choice` names and wait until it accepts; `Unavailable` if it is not here.
 
     `options` are keys of Wherry's configuration file, such as `{"limits.handshake_seconds": 1}`.
+    Wherry keeps its data in memory unless it is to be `durable`.
     """
     if choice == "wherry":
-        return _start_wherry(port, options or {}, tls)
+        durable = durable or bool(os.environ.get("WHERRY_TEST_DURABLE"))
+        return _start_wherry(port, options or {}, tls, stomp, durable=durable)
     if choice == "rabbitmq":
-        return _start_rabbitmq(port, tls)
+        return _start_rabbitmq(port, tls, stomp)
     kind, _, address = choice.rpartition("@")
     host, _, text = address.rpartition(":")
-    return Broker(kind or "wherry", host, int(text))
+    ports = [int(one) for one in text.split("+")]
+    if stomp is not None and len(ports) != 3:
+        raise Unavailable("name its ports of AMQP, STOMP and WebSocket: HOST:PORT+PORT+PORT")
+    broker = Broker(kind or "wherry", host, ports[0])
+    broker.stomp_port, broker.web_port = [*ports, 0, 0][1:3]
+    return broker
 
 
 def free_port() -> int:
@@ -125,7 +157,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start_rabbitmq(port: int, tls: Tls | None) -> Broker:
+def _start_rabbitmq(port: int, tls: Tls | None, stomp: Stomp | None) -> Broker:
     if not RABBITMQ_SERVER.exists():
         raise Unavailable("rabbitmq-server is not installed")
     port = port or free_port()
@@ -145,8 +177,19 @@ def _start_rabbitmq(port: int, tls: Tls | None) -> Broker:
             f"ssl_options.keyfile = {tls.key}\n"
             "ssl_options.verify = verify_none\n"
         )
+    plugins = ""
+    stomp_port = web_port = 0
+    if stomp is not None:
+        plugins = "rabbitmq_stomp, rabbitmq_web_stomp"
+        stomp_port, web_port = stomp.port or free_port(), stomp.web_port or free_port()
+        configuration += (
+            f"stomp.listeners.tcp.1 = 127.0.0.1:{stomp_port}\n"
+            f"web_stomp.tcp.listener = 127.0.0.1:{web_port}\n"
+        )
+        if tls is not None:
+            configuration += "stomp.listeners.ssl.1 = 127.0.0.1:61614\n"
     (directory / "rabbitmq.conf").write_text(configuration)
-    (directory / "enabled_plugins").write_text("[].")
+    (directory / "enabled_plugins").write_text(f"[{plugins}].")
     environment = dict(
         os.environ,
         HOME=str(directory),
@@ -167,9 +210,8 @@ def _start_rabbitmq(port: int, tls: Tls | None) -> Broker:
     epmd = _spawn(
         [_epmd(), "-port", str(epmd_port), "-address", "127.0.0.1"], directory, environment
     )
-    broker = Broker("rabbitmq", "127.0.0.1", port, [epmd], directory)
-    broker.processes.append(_spawn([str(RABBITMQ_SERVER)], directory, environment))
-    return _wait(broker)
+    broker = Broker("rabbitmq", "127.0.0.1", port, [epmd], directory, stomp_port, web_port)
+    return _run(broker, [str(RABBITMQ_SERVER)], environment)
 
 
 def _epmd() -> str:
@@ -179,7 +221,14 @@ def _epmd() -> str:
     return found
 
 
-def _start_wherry(port: int, options: dict[str, object], tls: Tls | None) -> Broker:
+def _start_wherry(
+    port: int,
+    options: dict[str, object],
+    tls: Tls | None,
+    stomp: Stomp | None,
+    *,
+    durable: bool,
+) -> Broker:
     directory = Path(tempfile.mkdtemp(prefix="wherry-server-"))
     port = port or free_port()
     settings: dict[str, object] = {
@@ -196,14 +245,26 @@ def _start_wherry(port: int, options: dict[str, object], tls: Tls | None) -> Bro
             "tls.key": str(tls.key),
             "tls.ca": str(tls.authority),
         }
-    if os.environ.get("WHERRY_TEST_DURABLE"):
+    stomp_port = web_port = 0
+    if stomp is not None:
+        stomp_port = stomp.port or free_port()
+        settings["stomp.listeners"] = [f"127.0.0.1:{stomp_port}"]
+        if tls is not None:
+            settings["stomp.tls_listeners"] = ["127.0.0.1:61614"]
+    if durable:
         settings["directory"] = str(directory / "data")
     settings |= options
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     (directory / "wherry.toml").write_text("\n".join(lines) + "\n")
-    broker = Broker("wherry", "127.0.0.1", port, [], directory)
+    broker = Broker("wherry", "127.0.0.1", port, [], directory, stomp_port, web_port)
     command = [sys.executable, str(Path(__file__).with_name("serve.py")), "wherry.toml"]
-    broker.processes.append(_spawn(command, directory, dict(os.environ)))
+    return _run(broker, command, dict(os.environ))
+
+
+def _run(broker: Broker, command: list[str], environment: dict[str, str]) -> Broker:
+    assert broker.directory is not None
+    broker.command, broker.environment = command, environment
+    broker.processes.append(_spawn(command, broker.directory, environment))
     return _wait(broker)
 
 
@@ -223,18 +284,27 @@ def _spawn(
 
 
 def _wait(broker: Broker) -> Broker:
+    # What each port must answer something to: a wrong greeting will do.
+    waiting = {broker.port: b"AMQP\x00\x00\x09\x01"}
+    if broker.stomp_port:
+        waiting[broker.stomp_port] = b"NO\n\n\0"
+    if broker.web_port:
+        waiting[broker.web_port] = b"NO / HTTP/1.1\r\n\r\n"
     deadline = time.monotonic() + READY_SECONDS_MAX
     while time.monotonic() < deadline:
         if broker.processes[-1].poll() is not None:
             break
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((broker.host, broker.port), 1) as s,
-        ):
-            s.settimeout(5)
-            s.sendall(b"AMQP\x00\x00\x09\x01")
-            if s.recv(1):
-                return broker
+        for port, greeting in list(waiting.items()):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((broker.host, port), 1) as s,
+            ):
+                s.settimeout(5)
+                s.sendall(greeting)
+                if s.recv(1):
+                    del waiting[port]
+        if not waiting:
+            return broker
         time.sleep(0.1)
     log = broker.log()
     broker.stop()
