@@ -2,8 +2,9 @@
 
     python tests/clients/suites.py [--broker wherry|rabbitmq] [--json FILE] [SUITE ...]
 
-The suites come from the clients' source distributions (pika's, which has no tests, from a checkout
-given by `--source pika=DIRECTORY`) into `.cache/suites`, which git ignores. Nothing of them enters
+The suites come from the clients' source distributions (of those that have no tests in theirs from
+a checkout given by `--source NAME=DIRECTORY`: pika, stomp.py, and rabbitmq-server with the tests of
+RabbitMQ's own STOMP) into `.cache/suites`, which git ignores. Nothing of them enters
 the project.
 
 Suites and broker run in a network namespace of their own that has loopback only: the suites want
@@ -46,6 +47,8 @@ REQUIREMENTS = [
     "twisted",
     "gevent",
     "pytz",
+    "stomp-py==9.0.0",
+    "websocket-client==1.9.2",
 ]
 
 
@@ -68,6 +71,19 @@ class Suite:
 
 
 _PYTEST = [str(PYTHON), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml={xml}"]
+
+_STOMP_PY = [
+    *("basic", "cli", "context", "misc", "nonascii", "override_threading", "rabbitmq"),
+    *("s10", "s11", "s12", "ss", "ssl", "threading", "transport", "utils"),
+]
+"""The rest wants other brokers, other machines or containers."""
+
+_RABBITMQ_STOMP = [
+    *("parsing", "errors", "connect_disconnect", "ack", "amqp_headers", "queue_properties"),
+    *("reliability", "transactions", "x_queue_name", "destinations", "redelivered", "unsubscribe"),
+    *("topic_permissions", "x_queue_type_quorum", "x_queue_type_stream"),
+]
+"""Those that need no program to change the configuration of a running RabbitMQ."""
 
 SUITES = {
     "pika": Suite(
@@ -130,6 +146,38 @@ SUITES = {
         registry="npm",
         needs="claire@0.4.1",
         environment={"URL": "amqp://localhost"},
+    ),
+    "stomp.py": Suite(
+        "stomp.py",
+        "",
+        "stomp.py-repository",
+        [
+            *_PYTEST,
+            "--timeout=60",
+            *(f"tests/test_{name}.py" for name in _STOMP_PY),
+            # Which dial foreign addresses, or ask for multicast.
+            "--deselect=tests/test_basic.py::TestBasic::test_timeout",
+            "--deselect=tests/test_ss.py::TestWithStompServer::test_alternate_hosts",
+            "--deselect=tests/test_cli.py::TestCLI::test_multicast",
+        ],
+        registry="checkout",
+        environment={
+            "STD_HOST": "127.0.0.1",
+            "STD_PORT": "61613",
+            "STD_SSL_PORT": "61614",
+            "STD_USER": "guest",
+            "STD_PASSWORD": "guest",
+            "RABBITMQ_PORT": "61613",
+            "RABBITMQ_WS_HOST": "127.0.0.1",
+        },
+    ),
+    "rabbitmq-stomp": Suite(
+        "rabbitmq-stomp",
+        "",
+        "rabbitmq-server-repository/deps/rabbitmq_stomp/test/python_SUITE_data/src",
+        [*_PYTEST, "--timeout=120", *(f"{name}.py" for name in _RABBITMQ_STOMP)],
+        registry="checkout",
+        environment={"STOMP_PORT": "61613", "AMQP_PORT": "5672", "MGMT_PORT": "15672"},
     ),
 }
 
@@ -279,7 +327,8 @@ def main() -> None:
     print(f"| {arguments.broker} | passed | failed | skipped | seconds |\n|---|---|---|---|---|")
     for name in arguments.suites:
         # A fresh broker each: one suite's leavings must not fail the next.
-        with brokers.start(arguments.broker, port=5672, tls=tls):
+        stomp = brokers.Stomp(61613, 15674)
+        with brokers.start(arguments.broker, port=5672, tls=tls, stomp=stomp):
             score = scores[name] = run(SUITES[name])
         print(
             f"| {name} | {score.passed} | {score.failed} | {score.skipped} | {score.seconds:.0f} |",
