@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from wire import stomp
 from wire.peer import connect
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ class Bystander:
     """Round trips in a thread of its own while the block runs; leaving it raises if one failed."""
 
     def __init__(self, broker: Broker) -> None:
-        self._peer = connect(broker.host, broker.port)
-        self._peer.open_channel(1)
-        self._queue = self._peer.call(1, "queue.declare", exclusive=True).queue
+        self._connect(broker)
         self._over = threading.Event()
         self._failure: BaseException | None = None
         self.seconds: list[float] = []
@@ -40,7 +39,7 @@ class Bystander:
             time.sleep(PAUSE_SECONDS)
         self._over.set()
         self._thread.join(15)
-        self._peer.close()
+        self._close()
         if self._failure is not None:
             raise self._failure
 
@@ -54,9 +53,36 @@ class Bystander:
             while not self._over.wait(PAUSE_SECONDS):
                 started = time.monotonic()
                 body = b"%f" % started
-                self._peer.publish(1, "", self._queue, body)
-                answer = self._peer.call(1, "basic.get", queue=self._queue, no_ack=True)
-                assert answer.body == body, answer
+                self._round_trip(body)
                 self.seconds.append(time.monotonic() - started)
         except BaseException as failure:
             self._failure = failure
+
+    def _connect(self, broker: Broker) -> None:
+        self._peer = connect(broker.host, broker.port)
+        self._peer.open_channel(1)
+        self._queue = self._peer.call(1, "queue.declare", exclusive=True).queue
+
+    def _round_trip(self, body: bytes) -> None:
+        self._peer.publish(1, "", self._queue, body)
+        answer = self._peer.call(1, "basic.get", queue=self._queue, no_ack=True)
+        assert answer.body == body, answer
+
+    def _close(self) -> None:
+        self._peer.close()
+
+
+class StompBystander(Bystander):
+    """The same in STOMP."""
+
+    def _connect(self, broker: Broker) -> None:
+        self._stomp = stomp.connect(broker.host, broker.stomp_port)
+        self._stomp.call("SUBSCRIBE", {"id": "beside", "destination": "/topic/beside"})
+
+    def _round_trip(self, body: bytes) -> None:
+        self._stomp.send("SEND", {"destination": "/topic/beside"}, body)
+        answer = self._stomp.read()
+        assert (answer.command, answer.body) == ("MESSAGE", body), answer
+
+    def _close(self) -> None:
+        self._stomp.close()

@@ -29,7 +29,7 @@ def broker() -> Iterator[brokers.Broker]:
         "limits.message_bytes_max": MESSAGE_BYTES_MAX,
     }
     try:
-        started = brokers.start("wherry", options=limits)
+        started = brokers.start("wherry", options=limits, stomp=brokers.Stomp())
     except brokers.Unavailable as reason:
         pytest.skip(str(reason))
     with started:
