@@ -25,6 +25,17 @@ def broker() -> Iterator[brokers.Broker]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def stomp_broker() -> Iterator[brokers.Broker]:
+    """One that speaks STOMP as well, and keeps what it has on disk: a scenario kills it."""
+    try:
+        started = brokers.start(stomp=brokers.Stomp(), durable=True)
+    except brokers.Unavailable as reason:
+        pytest.skip(str(reason))
+    with started:
+        yield started
+
+
 @pytest.fixture
 def proxy(broker: brokers.Broker) -> Iterator[Proxy]:
     with Proxy(broker.host, broker.port) as opened:
