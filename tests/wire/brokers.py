@@ -210,7 +210,8 @@ def _start_rabbitmq(port: int, tls: Tls | None, stomp: Stomp | None) -> Broker:
     epmd = _spawn(
         [_epmd(), "-port", str(epmd_port), "-address", "127.0.0.1"], directory, environment
     )
-    broker = Broker("rabbitmq", "127.0.0.1", port, [epmd], directory, stomp_port, web_port)
+    broker = Broker("rabbitmq", "127.0.0.1", port, [epmd], directory)
+    broker.stomp_port, broker.web_port = stomp_port, web_port
     return _run(broker, [str(RABBITMQ_SERVER)], environment)
 
 
@@ -256,7 +257,8 @@ def _start_wherry(
     settings |= options
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     (directory / "wherry.toml").write_text("\n".join(lines) + "\n")
-    broker = Broker("wherry", "127.0.0.1", port, [], directory, stomp_port, web_port)
+    broker = Broker("wherry", "127.0.0.1", port, [], directory)
+    broker.stomp_port, broker.web_port = stomp_port, web_port
     command = [sys.executable, str(Path(__file__).with_name("serve.py")), "wherry.toml"]
     return _run(broker, command, dict(os.environ))
 
