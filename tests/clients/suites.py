@@ -47,6 +47,7 @@ REQUIREMENTS = [
     "twisted",
     "gevent",
     "pytz",
+    "pika==1.4.4",
     "stomp-py==9.0.0",
     "websocket-client==1.9.2",
 ]

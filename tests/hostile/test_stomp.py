@@ -198,6 +198,17 @@ def test_logins_are_answered_once(broker: Broker) -> None:
     assert "not-the-secret" not in broker.log()
 
 
+def test_who_does_not_wait_for_the_login_is_served(broker: Broker) -> None:
+    """Frames that come with CONNECT wait, however many they are."""
+    with StompPeer(broker.host, broker.stomp_port) as peer:
+        login = {"accept-version": "1.2", "login": "guest", "passcode": "guest"}
+        one = encode("SEND", {"destination": "/topic/nobody"}, bytes(1000), version="1.2")
+        last = encode("SEND", {"destination": "/topic/nobody", "receipt": "last"}, version="1.2")
+        peer.raw(encode("CONNECT", login) + one * 900 + last)
+        assert peer.read().command == "CONNECTED"
+        assert peer.read().headers["receipt-id"] == "last"
+
+
 def test_connections_of_a_user_are_limited(broker: Broker) -> None:
     peers = [StompPeer(broker.host, broker.stomp_port) for _ in range(CONNECTIONS_PER_USER_MAX + 5)]
     answers = [peer.connect() for peer in peers]

@@ -44,6 +44,10 @@ LINGER_SECONDS = 3.0
 # their turn. Key updates are some 1,200 of them, which take milliseconds.
 _SECURE_READ_BYTES = 32 << 10
 
+# Read at a time of who has not logged in: what stands behind the login has to be kept until that is
+# verified, and sessions keep so much of a stranger's.
+_EARLY_READ_BYTES = 64 << 10
+
 _AUTHENTICATE = _core.Session.AUTHENTICATE
 _CLOSE = _core.Session.CLOSE
 _OUTPUT = _core.Session.OUTPUT
@@ -172,7 +176,10 @@ class Connection:
 
     def _read(self) -> None:
         buffer = self._hub.buffer
-        most = 0 if self._secure is None else _SECURE_READ_BYTES
+        if self._secure is not None:
+            most = _SECURE_READ_BYTES
+        else:
+            most = 0 if self.opened else _EARLY_READ_BYTES
         try:
             count = self._socket.recv_into(buffer, most)
         except (BlockingIOError, InterruptedError):
