@@ -385,7 +385,9 @@ class Hub:
                 self.port.want_commits(False)
 
     async def _watch_disk(self, directory: str) -> None:
-        """Hold publishers back while the volume has too little space."""
+        """Hold publishers back, and tell them, while the volume has too little space, or none for
+        the journal's next segment.
+        """
         low = False
         least = self.settings.disk_free_bytes_min
         while True:
@@ -395,14 +397,23 @@ class Hub:
             except OSError as error:
                 log.warning("cannot see how much space %s has: %s", directory, error)
             else:
-                if low is not (free < least):
-                    low = free < least
+                journal = self.engine.statistics()["journal"]
+                full = free < least or (journal is not None and journal["disk_full"])
+                if low is not full:
+                    low = full
                     self._disk_is(low, directory, free)
             await trio.sleep(1)
 
     def _disk_is(self, low: bool, directory: str, free: int) -> None:
         self._set_alarms(memory=self._memory_low, disk=low)
-        if low:
+        if low and free >= self.settings.disk_free_bytes_min:
+            log.error(
+                "%s has %d bytes free, too few for another segment of the journal: publishers wait "
+                "until there is more",
+                directory,
+                free,
+            )
+        elif low:
             log.error(
                 "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
                 "there is more",

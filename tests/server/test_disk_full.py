@@ -1,0 +1,80 @@
+"""A disk that is really full: a small file system of its own under a server in a process."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wire import brokers
+from wire.peer import Peer, Silence, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DISK_MIB = 64
+BODY = bytes(50_000)
+MESSAGES_MAX = 3000
+"""More than twice of what the disk takes."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Needs root, for the mount."""
+    image, mount = tmp_path / "image", tmp_path / "disk"
+    mount.mkdir()
+    with image.open("wb") as file:
+        file.truncate(DISK_MIB << 20)
+    try:
+        for command in (["mkfs.ext4", "-q", "-F", image], ["mount", "-o", "loop", image, mount]):
+            subprocess.run(command, check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as reason:
+        pytest.skip(f"no file system to fill: {reason}")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", mount], check=True, timeout=30)
+
+
+def publish_until_blocked(peer: Peer) -> tuple[int, str]:
+    """How many were confirmed, and why no more are."""
+    confirmed = 0
+    for number in range(1, MESSAGES_MAX + 1):
+        peer.publish(1, "", "q", BODY, {"delivery_mode": 2})
+        while confirmed < number:
+            event = peer.read()
+            if event.name == "connection.blocked":
+                return confirmed, event.reason
+            assert event.name == "basic.ack", event
+            confirmed = event.delivery_tag
+    raise AssertionError(f"{MESSAGES_MAX} messages on a disk of {DISK_MIB} MiB")
+
+
+@pytest.mark.parametrize("least", [2_000_000, 0], ids=["before it is full", "when it is full"])
+@pytest.mark.timeout(120)
+def test_publishers_wait_and_go_on_by_themselves(least: int, disk: Path) -> None:
+    options = {"directory": str(disk / "data"), "disk.free_bytes_min": least}
+    with (
+        brokers.start("wherry", options=options) as broker,
+        connect(broker.host, broker.port) as publisher,
+        connect(broker.host, broker.port) as consumer,
+    ):
+        publisher.open_channel(1)
+        publisher.call(1, "confirm.select")
+        assert publisher.call(1, "queue.declare", queue="q", durable=True).queue == "q"
+        confirmed, reason = publish_until_blocked(publisher)
+        assert reason == "low on disk"
+        assert confirmed > 100
+        with pytest.raises(Silence):
+            publisher.read(0.5)
+        # What is there can be had, and to take it makes room.
+        consumer.open_channel(1)
+        consumer.call(1, "basic.consume", queue="q", consumer_tag="c")
+        for number in range(1, confirmed + 1):
+            assert consumer.until("basic.deliver").delivery_tag == number
+            consumer.send(1, "basic.ack", delivery_tag=number)
+        events = {publisher.read(20).name, publisher.read(20).name}
+        assert events == {"connection.unblocked", "basic.ack"}
+        assert consumer.until("basic.deliver").body == BODY
