@@ -20,6 +20,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     stomp_port: int | None = None,
+    websocket_port: int | None = None,
     tls: TLS | ssl.SSLContext | None = None,
     users: Users | None = None,
     config: Config | None = None,
@@ -42,6 +43,7 @@ def serve(
         stomp_port: speak STOMP, too, on this port of the same address, with TLS if there is `tls`;
             0 lets the system choose. Usually 61613, 61614 with TLS. Unless given, STOMP is spoken
             only if it is configured, and `host` and `port` are not given.
+        websocket_port: the same for STOMP over WebSocket, at the path `/ws`. Usually 15674.
         tls: speak TLS there: a `wherry.server.TLS`, or a context of your own.
         users: who may log in. Unless given: the file `users.json` in the directory; in memory
             `guest` with password `guest`, from this machine only.
@@ -61,6 +63,7 @@ def serve(
         host=host,
         port=port,
         stomp_port=stomp_port,
+        websocket_port=websocket_port,
         tls=tls,
         users=users,
         config=config,

@@ -42,6 +42,8 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
         flags["amqp.listeners"] = _addresses(host, AMQP_PORT if port is None else port)
     if stomp_port is not None:
         flags["stomp.listeners"] = _addresses(host, stomp_port)
+    if options["websocket_port"] is not None:
+        flags["stomp.websocket_listeners"] = _addresses(host, options["websocket_port"])
     return flags
 
 
@@ -88,6 +90,9 @@ def _with_stomp(loaded: Loaded, host: str | None, port: int | None) -> Loaded:
 @click.option("--host", help="Address to listen on; * for every address of the machine.")
 @click.option("--port", type=PORT, help="AMQP's port; 0 lets the system choose.")
 @click.option("--stomp-port", type=PORT, help="STOMP's port; 0 lets the system choose.")
+@click.option(
+    "--websocket-port", type=PORT, help="Speak STOMP over WebSocket, too, usually at 15674."
+)
 @click.option(
     "--durability",
     type=click.Choice(["always", "interval", "never"]),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-import ssl
 import struct
 import sys
 import time
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import _core
 from wherry.server._poll import HANGUP, READ, WRITE
-from wherry.server._tls import Secure
+from wherry.server._tls import TransportFailed
+from wherry.server._transport import transport
 
 if TYPE_CHECKING:
     from wherry.server._hub import Hub
@@ -40,10 +40,6 @@ _BUDGETS_PER_TURN = 4
 # could make the system throw away what is on its way to the client, such as the reason.
 LINGER_SECONDS = 3.0
 
-# Ciphertext read at a time, two records: what a peer can make the server decrypt before others have
-# their turn. Key updates are some 1,200 of them, which take milliseconds.
-_SECURE_READ_BYTES = 32 << 10
-
 # Read at a time of who has not logged in: what stands behind the login has to be kept until that is
 # verified, and sessions keep so much of a stranger's.
 _EARLY_READ_BYTES = 64 << 10
@@ -62,10 +58,12 @@ class Connection:
     __slots__ = (
         "_answers_wait",
         "_ends_at",
+        "_going",
         "_hub",
         "_in_again",
-        "_secure",
+        "_leaving",
         "_socket",
+        "_transport",
         "_unsent",
         "_what",
         "accepted_at",
@@ -111,19 +109,21 @@ class Connection:
         self.heartbeat_seconds = 0
         self._hub = hub
         self._socket = sock
-        self._secure: Secure | None = None
         self._unsent: memoryview | None = None
-        # Among it are answers of TLS itself: until they are gone nothing is read.
+        # Among it are a transport's own answers: until they are gone nothing is read.
         self._answers_wait = False
         self._what = READ
         self._in_again = False
-        # A moment of the loop's clock: the TLS handshake must be over, or after the last byte was
-        # sent the client must have closed.
+        # The server wants it to end; all is said, and only the client's goodbye is waited for.
+        self._going = False
+        self._leaving = False
+        # A moment of the loop's clock: the transport's handshake must be over, or after the last
+        # byte was sent the client must have closed.
         self._ends_at: float | None = None
-        if endpoint.context is None:
-            self._start_session(None)
+        self._transport = transport(hub, endpoint)
+        if self._transport is None:
+            self._start_session()
         else:
-            self._secure = Secure(endpoint.context)
             self._ends_at = hub.now() + hub.handshake_seconds
         hub.poller.add(sock, self, READ)
 
@@ -132,7 +132,11 @@ class Connection:
         """Whether the socket is still there."""
         return self._socket.fileno() >= 0
 
-    def _start_session(self, certificate_name: str | None) -> None:
+    def _start_session(self) -> None:
+        name = None
+        if self._transport is not None:
+            name = self._transport.certificate_name(self._hub.login_from)
+        self._ends_at = None
         self.session = _core.Session(
             self._hub.front,
             self._hub.port,
@@ -141,8 +145,8 @@ class Connection:
             host=self.host,
             port_number=self.port,
             loopback=self.loopback,
-            certificate_name=certificate_name,
-            tls=self._secure is not None,
+            certificate_name=name,
+            tls=self.endpoint.tls,
         )
 
     # What the poller tells
@@ -176,10 +180,9 @@ class Connection:
 
     def _read(self) -> None:
         buffer = self._hub.buffer
-        if self._secure is not None:
-            most = _SECURE_READ_BYTES
-        else:
-            most = 0 if self.opened else _EARLY_READ_BYTES
+        most = 0 if self.opened else _EARLY_READ_BYTES
+        if self._transport is not None:
+            most = self._transport.read_bytes_max
         try:
             count = self._socket.recv_into(buffer, most)
         except (BlockingIOError, InterruptedError):
@@ -189,42 +192,41 @@ class Connection:
             return
         if count == 0:
             self.drop("the client has closed")
-        elif self.session is None or self._secure is not None:
-            self._read_secure(self._hub.view[:count])
+        elif self.session is None or self._transport is not None:
+            self._read_through(self._hub.view[:count])
         elif self._ends_at is None:
             self._after(self.session.receive(buffer, count))
 
-    def _read_secure(self, ciphertext: memoryview) -> None:
-        secure = self._secure
-        assert secure is not None
+    def _read_through(self, data: memoryview) -> None:
+        """Input that is not the session's as it is."""
+        transport = self._transport
+        assert transport is not None
         try:
-            secure.feed(ciphertext)
-            if not secure.established:
-                done = secure.handshake()
-                self._send_now(secure.ciphertext())
-                if not done or not self.open:
-                    return
-                self._ends_at = None
-                self._start_session(secure.certificate_name(self._hub.login_from))
-            session = self.session
-            assert session is not None
-            for count in secure.read_into(self._hub.view):
+            for count in transport.receive(data, self._hub.view):
                 if count == 0:
+                    # Its goodbye may want an answer.
+                    self._send_now(transport.pending())
                     self.drop("the client has closed")
-                elif self._ends_at is None:
-                    self._after(session.receive(self._hub.buffer, count))
+                else:
+                    if self.session is None:
+                        self._start_session()
+                    if self._ends_at is None:
+                        assert self.session is not None
+                        self._after(self.session.receive(self._hub.buffer, count))
                 if not self.open:
                     return
-            # A new key or an alert, if there was one.
-            self._send_now(secure.ciphertext())
-            if secure.is_flooded:
-                what = "it sends key updates, and hardly any data in between"
-                log.warning("connection %s: dropped: %s", self.id, what, extra=self.fields())
-                self.drop(what)
-        except ssl.SSLError as error:
-            # An alert tells the client why.
-            self._send_now(secure.ciphertext())
-            self.drop(f"TLS failed: {error.reason or error}")
+        except TransportFailed as error:
+            if error.answered or error.notable:
+                log.warning("connection %s: %s", self.id, error, extra=self.fields())
+            self._send_now(transport.pending())
+            if not error.answered:
+                self.drop(str(error))
+            elif self.open:
+                self._finish(say_goodbye=False)
+            return
+        if self.session is None and transport.established:
+            self._start_session()
+        self._send_now(transport.pending(busy=self._unsent is not None))
 
     # What the session answered
 
@@ -288,6 +290,7 @@ class Connection:
 
     def shut_down(self, text: str) -> None:
         """Tell the client to go."""
+        self._going = True
         if self.session is None:
             self.drop(text)
             return
@@ -303,8 +306,8 @@ class Connection:
         for _ in range(_BUDGETS_PER_TURN):
             data, status = session.take_output(OUTPUT_BUDGET_BYTES)
             if data:
-                if self._secure is not None:
-                    data = self._secure.encrypt(data)
+                if self._transport is not None:
+                    data = self._transport.encode(data)
                 if not self._send(data):
                     return status
             if not status & _OUTPUT:
@@ -315,8 +318,8 @@ class Connection:
         return status
 
     def _send_now(self, data: bytes) -> None:
-        """TLS's own bytes. They are few: they go behind what is unsent, and while there is some
-        nothing is read that would need an answer.
+        """A transport's own bytes. They are few: they go behind what is unsent, and while there is
+        some nothing is read that would need an answer.
         """
         if not data or not self.open:
             return
@@ -358,10 +361,14 @@ class Connection:
             self._unsent = None
             self._answers_wait = False
         self._watch()
-        if self._ends_at is None and self.session is not None:
+        if self._transport is not None:
+            # It kept an answer back until now.
+            self._send_now(self._transport.pending())
+        if self._leaving:
+            if self._unsent is None and self.open:
+                self._shut()
+        elif self._ends_at is None and self.session is not None:
             self._after(_OUTPUT)
-        elif self._ends_at is not None and self.session is not None:
-            self._shut()
 
     def _watch(self) -> None:
         """Tell the poller what to watch for."""
@@ -380,15 +387,16 @@ class Connection:
 
     # The end
 
-    def _finish(self) -> None:
+    def _finish(self, *, say_goodbye: bool = True) -> None:
         """All is said: say goodbye, and give the client time to do the same."""
-        if self._ends_at is not None:
+        if self._leaving:
             return
-        assert self.session is not None
+        self._leaving = True
         self._ends_at = self._hub.now() + LINGER_SECONDS
-        self.session.lost()
-        if self._secure is not None:
-            self._send_now(self._secure.goodbye())
+        if self.session is not None:
+            self.session.lost()
+        if self._transport is not None and say_goodbye:
+            self._send_now(self._transport.goodbye(going_away=self._going))
         if self.paused:
             # What still comes is read and thrown away.
             self.paused = False
@@ -438,7 +446,7 @@ class Connection:
             "id": self.id,
             "host": self.host,
             "port": self.port,
-            "tls": self._secure is not None,
+            "tls": self.endpoint.tls,
             "connected_at": self.accepted_at,
             "listener": self.endpoint.url,
         }

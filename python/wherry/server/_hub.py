@@ -21,6 +21,7 @@ import trio
 from wherry import _core
 from wherry.server._connection import Connection
 from wherry.server._host import sockets
+from wherry.server._origins import Origins
 from wherry.server._poll import READ
 from wherry.server._tls import server_context
 
@@ -40,6 +41,11 @@ BUFFER_BYTES = 256 << 10
 
 # Seconds from accept to open, as in RabbitMQ.
 HANDSHAKE_SECONDS = 10
+
+# A WebSocket message may be as long as the longest STOMP frame: its headers, as the session limits
+# them, and a message's body, which may be this long unless configured.
+STOMP_HEAD_BYTES_MAX = 4 << 20
+MESSAGE_BYTES_MAX = 128 << 20
 
 # A connection with a heartbeat of so many seconds or less is ticked this often: once a second would
 # send its heartbeats late.
@@ -61,6 +67,10 @@ class Hub:
         self.settings = settings
         self.users = users
         self.handshake_seconds = float(settings.limits.get("handshake_seconds", HANDSHAKE_SECONDS))
+        self.origins = Origins(settings.websocket_origins, settings.host_names)
+        self.websocket_bytes_max = STOMP_HEAD_BYTES_MAX + int(
+            settings.limits.get("message_bytes_max", MESSAGE_BYTES_MAX)
+        )
         self.login_from = getattr(settings.tls, "login_from", "common_name")
         self.poller = sockets()
         self.buffer = bytearray(BUFFER_BYTES)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import ssl
 
     from wherry.server._hub import Hub
-    from wherry.server._settings import Protocol, Settings
+    from wherry.server._settings import Listen, Protocol, Settings
 
 log = logging.getLogger("wherry.server")
 
@@ -49,13 +49,15 @@ _SCHEMES = {
 class Endpoint:
     """One address that the server listens on."""
 
-    __slots__ = ("_hub", "_paused", "context", "host", "port", "protocol", "socket", "tls")
+    __slots__ = ("_hub", "_paused", "context", "host", "path", "port", "protocol", "socket", "tls")
 
     def __init__(
-        self, sock: socket.socket, protocol: Protocol, context: ssl.SSLContext | None
+        self, sock: socket.socket, address: Listen, context: ssl.SSLContext | None
     ) -> None:
         self.socket = sock
-        self.protocol: Protocol = protocol
+        self.protocol: Protocol = address.protocol
+        # For WebSocket: what a request must ask for.
+        self.path = address.path
         self.host, self.port = sock.getsockname()[:2]
         self.tls = context is not None
         # Of connections accepted from now on.
@@ -67,6 +69,8 @@ class Endpoint:
     def url(self) -> str:
         """The address as clients write it, without user."""
         host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.path is not None:
+            return f"{'wss' if self.tls else 'ws'}://{host}:{self.port}{self.path}"
         return f"{_SCHEMES[self.protocol, self.tls]}://{host}:{self.port}/"
 
     @property
@@ -151,7 +155,7 @@ def bind(settings: Settings) -> list[Endpoint]:
                     )
                 context = server_context(settings.tls)
             bound += [
-                Endpoint(sock, address.protocol, context if address.tls else None)
+                Endpoint(sock, address, context if address.tls else None)
                 for sock in _bind(address.host, address.port, settings.backlog)
             ]
     except BaseException:

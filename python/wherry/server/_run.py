@@ -8,6 +8,7 @@ and users again.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import signal
 from typing import TYPE_CHECKING
@@ -47,6 +48,9 @@ async def run(
         What entering `wherry.serve` raises, and what `beside` does.
     """
     raise_descriptor_limit()
+    if config.stomp.websocket_listeners or config.stomp.websocket_tls_listeners:
+        # Else the first client would have all others wait for it.
+        importlib.import_module("wherry.server._websocket")
     watched = _END if _RELOAD is None else (*_END, _RELOAD)
     with trio.open_signal_receiver(*watched) as signals:
         async with Serving(

@@ -64,11 +64,21 @@ class _Addresses:
         """
         return self._first("stomp").local_url
 
-    def _first(self, protocol: Protocol) -> Endpoint:
+    @property
+    def websocket_url(self) -> str:
+        """The first of them for STOMP over WebSocket: what a browser on this machine connects to.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        return self._first("stomp", websocket=True).local_url
+
+    def _first(self, protocol: Protocol, *, websocket: bool = False) -> Endpoint:
         for endpoint in self._endpoints:
-            if endpoint.protocol == protocol:
+            if endpoint.protocol == protocol and (endpoint.path is not None) is websocket:
                 return endpoint
-        name, option = protocol.upper(), "port" if protocol == "amqp" else f"{protocol}_port"
+        name = "WebSocket" if websocket else protocol.upper()
+        option = "port" if protocol == "amqp" else f"{name.lower()}_port"
         raise RuntimeError(f"this server has no listener for {name}: give {option}=")
 
 

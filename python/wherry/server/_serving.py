@@ -13,7 +13,15 @@ import trio
 from wherry import _broker, blocking
 from wherry._loop import current_loop
 from wherry.server._server import Server, ThreadServer
-from wherry.server._settings import AMQP_PORT, AMQPS_PORT, LOOPBACK, Listen, Settings, from_config
+from wherry.server._settings import (
+    AMQP_PORT,
+    AMQPS_PORT,
+    LOOPBACK,
+    WEBSOCKET_PATH,
+    Listen,
+    Settings,
+    from_config,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -37,6 +45,7 @@ class Serving:
         host: str | None,
         port: int | None,
         stomp_port: int | None = None,
+        websocket_port: int | None = None,
         tls: TLS | ssl.SSLContext | None,
         users: Users | None,
         config: Config | None,
@@ -59,7 +68,13 @@ class Serving:
             )
         if stomp_port is not None:
             one = Listen(LOOPBACK if host is None else host, stomp_port, tls is not None, "stomp")
-            listen = (*(address for address in listen if address.protocol != "stomp"), one)
+            listen = (*(a for a in listen if a.protocol != "stomp" or a.path is not None), one)
+        if websocket_port is not None:
+            path = WEBSOCKET_PATH if config is None else config.stomp.websocket_path
+            one = Listen(
+                LOOPBACK if host is None else host, websocket_port, tls is not None, "stomp", path
+            )
+            listen = (*(address for address in listen if address.path is None), one)
         changes["listen"] = listen
         if tls is not None:
             changes["tls"] = tls

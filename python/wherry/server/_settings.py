@@ -26,6 +26,9 @@ AMQP_PORT = 5672
 AMQPS_PORT = 5671
 STOMP_PORT = 61613
 
+# Where RabbitMQ's Web STOMP is, too.
+WEBSOCKET_PATH = "/ws"
+
 LOOPBACK = "127.0.0.1"
 
 Protocol = Literal["amqp", "stomp"]
@@ -57,6 +60,8 @@ class Listen:
     port: int
     tls: bool = False
     protocol: Protocol = "amqp"
+    # Over WebSocket, at this path.
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ class Settings:
     # Of STOMP clients that name none, or this machine; and names of it beside its own.
     stomp_virtual_host: str = "/"
     host_names: tuple[str, ...] = ()
+    # Whose web pages may connect over WebSocket (`_origins`).
+    websocket_origins: tuple[str, ...] = ()
     # Where free space is watched; None watches nothing.
     directory: str | None = None
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
@@ -103,6 +110,12 @@ def from_config(config: Config) -> Settings:
     for protocol, table in protocols:
         for addresses, secure in ((table.listeners, False), (table.tls_listeners, True)):
             listen += [Listen(*parse_address(text), secure, protocol) for text in addresses]
+    path = config.stomp.websocket_path
+    for addresses, secure in (
+        (config.stomp.websocket_listeners, False),
+        (config.stomp.websocket_tls_listeners, True),
+    ):
+        listen += [Listen(*parse_address(text), secure, "stomp", path) for text in addresses]
     tls = None
     if config.tls.certificate is not None:
         tls = TLS(
@@ -125,6 +138,7 @@ def from_config(config: Config) -> Settings:
         cluster_name=config.cluster_name,
         stomp_virtual_host=config.stomp.virtual_host,
         host_names=config.stomp.host_names,
+        websocket_origins=config.stomp.websocket_origins,
         directory=config.directory,
         disk_free_bytes_min=config.disk.free_bytes_min,
         drain_seconds=config.shutdown.drain_seconds,

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # A TLS record's plaintext is at most this long.
 _RECORD_BYTES = 16 << 10
 
+# Ciphertext read at a time, two records: what a peer can make the server decrypt before others have
+# their turn. Key updates are some 1,200 of them, which take milliseconds.
+_READ_BYTES_MAX = 32 << 10
+
 # What TLS may send of its own beside the data, at once and in the long run. A record has up to 57
 # bytes around its data, of which there is at least one; the rest is key updates and the like, which
 # cost the server more than their sender. A record that has not come whole is not data yet.
@@ -67,10 +71,22 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted: give one that is not, readable by the server only")
 
 
+class TransportFailed(Exception):
+    """The peer did what ends the connection. What there is to tell it is pending."""
+
+    def __init__(self, why: str, *, answered: bool = False, notable: bool = False) -> None:
+        """`answered`: the peer is told, and gets time to read it; `notable`: worth a warning."""
+        super().__init__(why)
+        self.answered = answered
+        self.notable = notable
+
+
 class Secure:
-    """One connection's TLS. Errors of the peer are ssl.SSLError."""
+    """One connection's TLS: a transport (see `_transport`)."""
 
     __slots__ = ("_incoming", "_object", "_outgoing", "_overhead", "established")
+
+    read_bytes_max = _READ_BYTES_MAX
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -79,63 +95,48 @@ class Secure:
         self.established = False
         self._overhead = 0
 
-    def feed(self, data: memoryview) -> None:
-        """Ciphertext off the socket."""
+    def receive(self, data: memoryview, buffer: memoryview) -> Iterator[int]:
         self._incoming.write(data)
         self._overhead += len(data)
-
-    @property
-    def is_flooded(self) -> bool:
-        """Whether the peer sends much TLS and little in it."""
-        return self._overhead > _OVERHEAD_BYTES_MAX
-
-    def handshake(self) -> bool:
-        """Go on with the handshake; true when it is done. There may be `ciphertext` to send."""
         try:
-            self._object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        self.established = True
-        self._overhead = 0  # certificates and the like were asked for
-        return True
-
-    def read_into(self, buffer: memoryview) -> Iterator[int]:
-        """Decrypt what there is into the buffer, time and again: how many bytes each time. Ends
-        when more ciphertext is needed; 0 is the peer's goodbye.
-        """
-        while True:
-            try:
+            if not self.established:
+                self._object.do_handshake()
+                self.established = True
+                self._overhead = 0  # certificates and the like were asked for
+            while True:
                 # Into the buffer: a number comes back, whatever typeshed says.
                 count: Any = self._object.read(len(buffer), buffer)
-            except ssl.SSLWantReadError:
-                return
-            except ssl.SSLZeroReturnError:
-                count = 0
-            self._overhead = max(0, self._overhead - count * (1 + _OVERHEAD_BYTES_PER_DATA_BYTE))
-            yield count
-            if not count:
-                return
+                credit = count * (1 + _OVERHEAD_BYTES_PER_DATA_BYTE)
+                self._overhead = max(0, self._overhead - credit)
+                yield count
+                if not count:
+                    return
+        except ssl.SSLWantReadError:
+            if self._overhead > _OVERHEAD_BYTES_MAX:
+                why = "dropped: it sends key updates, and hardly any data in between"
+                raise TransportFailed(why, notable=True) from None
+        except ssl.SSLZeroReturnError:
+            yield 0
+        except ssl.SSLError as error:
+            # An alert tells the client why.
+            raise TransportFailed(f"TLS failed: {error.reason or error}") from error
 
-    def encrypt(self, data: bytes) -> bytes:
-        """What to send for this plaintext."""
+    def encode(self, data: bytes) -> bytes:
         view = memoryview(data)
         for start in range(0, len(view), _RECORD_BYTES):
             self._object.write(view[start : start + _RECORD_BYTES])
         return self._outgoing.read()
 
-    def ciphertext(self) -> bytes:
-        """What TLS itself has to send."""
+    def pending(self, *, busy: bool = False) -> bytes:
         return self._outgoing.read()
 
-    def goodbye(self) -> bytes:
-        """The end of what we send."""
+    def goodbye(self, *, going_away: bool) -> bytes:
         # Suppressed: the peer's goodbye has not come; ours is on its way, and that is all it takes.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
         return self._outgoing.read()
 
     def certificate_name(self, login_from: str) -> str | None:
-        """The user that the client's verified certificate names, if there is one."""
         certificate = self._object.getpeercert()
         return name_of(certificate, login_from) if certificate else None
 

@@ -38,6 +38,9 @@ PLAIN_WORDS = {"array": "list", "object": "table", "str": "text", "bool": "true 
 # Of what may be absent; larger counts than this are typing errors.
 COUNT_MAX = 10**9
 
+# What needs no escaping.
+WEB_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
+
 UNITS = {
     "": 1,
     "b": 1,
@@ -172,6 +175,13 @@ def convert(key: Key, value: Any, *, text: bool) -> Any:
     if key.kind == "addresses":
         for address in result:
             parse_address(address)
+    if key.kind == "origins":
+        from wherry.server._origins import check_listed
+
+        for origin in result:
+            check_listed(origin)
+    if key.kind == "web path" and not WEB_PATH.fullmatch(result):
+        raise ValueError(f"'{result}' is no path of a URL: write /ws, or /a/b")
     if key.kind == "count" and result is not None and not 1 <= result <= COUNT_MAX:
         raise ValueError(f"expected 1 to {COUNT_MAX}")
     if key.kind in ("file", "path") and result == "":
@@ -413,15 +423,21 @@ class _Reading:
             self.wrong(self.sources.get(name, "configuration"), name, text)
 
         tls = config.tls
-        for name in ("amqp", "stomp"):
-            if getattr(config, name).tls_listeners and tls.certificate is None:
-                wrong(f"{name}.tls_listeners", "needs tls.certificate and tls.key")
+        secure = {
+            "amqp.tls_listeners": config.amqp.tls_listeners,
+            "stomp.tls_listeners": config.stomp.tls_listeners,
+            "stomp.websocket_tls_listeners": config.stomp.websocket_tls_listeners,
+        }
+        for name, addresses in secure.items():
+            if addresses and tls.certificate is None:
+                wrong(name, "needs tls.certificate and tls.key")
         if (tls.certificate is None) != (tls.key is None):
             there, absent = ("certificate", "key") if tls.key is None else ("key", "certificate")
             wrong(f"tls.{there}", f"needs tls.{absent} beside it")
         if tls.verify != "none" and tls.ca is None:
             wrong("tls.verify", f'"{tls.verify}" needs tls.ca, the authorities to trust')
-        if not any(table.listeners or table.tls_listeners for table in (config.amqp, config.stomp)):
+        plain = (config.amqp.listeners, config.stomp.listeners, config.stomp.websocket_listeners)
+        if not any(plain) and not any(secure.values()):
             wrong("amqp.listeners", "is empty, and so are all others: nobody could connect")
         if "EXTERNAL" in config.auth.mechanisms and tls.verify == "none":
             wrong("auth.mechanisms", 'EXTERNAL needs tls.verify = "peer" or "require"')

@@ -168,6 +168,43 @@ class Stomp:
             extra=ADDRESSES,
         ),
     ] = ()
+    websocket_listeners: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="Addresses for STOMP over WebSocket without TLS, usually port 15674:"
+            " browsers connect to `ws://host:15674/ws`.",
+            extra=ADDRESSES | {"flag": "--websocket-port"},
+        ),
+    ] = ()
+    websocket_tls_listeners: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="The same with TLS (`wss://host:15673/ws`), usually port 15673. Needs"
+            " `tls.certificate`.",
+            extra=ADDRESSES,
+        ),
+    ] = ()
+    websocket_path: Annotated[
+        str,
+        Meta(
+            max_length=255,
+            description="The path in those URLs; requests for others get 404.",
+            extra={"kind": "web path"},
+        ),
+    ] = "/ws"
+    websocket_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=1024,
+            description="The sites whose pages may connect, such as `https://shop.example` (another"
+            " port is another site); `*` is any, `null` are files and sandboxed frames. Pages that"
+            " were loaded from the very address, or from `localhost`, where the listener is reached"
+            " need not be here, nor programs that are no browsers.",
+            extra={"kind": "origins"},
+        ),
+    ] = ()
     virtual_host: Annotated[
         str,
         Meta(
@@ -182,7 +219,8 @@ class Stomp:
         Meta(
             max_length=64,
             description="Names of this machine that clients may put there beside its own, such as"
-            " those that a name server knows it by.",
+            " those that a name server knows it by. Pages loaded from them may connect over"
+            " WebSocket, as from `localhost`.",
         ),
     ] = ()
 

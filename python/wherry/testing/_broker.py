@@ -42,8 +42,8 @@ def broker(
 ) -> Iterator[TestBroker]:
     """A broker for a test: `with wherry.testing.broker() as broker:`.
 
-    It listens for AMQP and for STOMP, each on a free port of 127.0.0.1, in a thread of its own;
-    `guest` with password `guest` may do everything.
+    It listens for AMQP, for STOMP and for STOMP over WebSocket, each on a free port of 127.0.0.1,
+    in a thread of its own; `guest` with password `guest` may do everything.
 
     Args:
         path: directory of a journal, for tests of restarts; None is in memory.
@@ -63,6 +63,7 @@ def broker(
         host="127.0.0.1",
         port=0,
         stomp_port=0,
+        websocket_port=0,
         tls=tls,
         users=users,
         config=None,
@@ -160,10 +161,11 @@ class TestBroker(_Looks):
         self._numbers = count(1)
         self._blocking = server.broker
         self.server = server
-        (self.host, self.port), (_, self.stomp_port) = server.addresses
+        (self.host, self.port), (_, self.stomp_port), (_, self.websocket_port) = server.addresses
         self.faults = Faults(server)
         self.amqp_url = self.url("/")
         self.stomp_url = server.stomp_url
+        self.websocket_url = server.websocket_url
 
     @property
     def broker(self) -> blocking.Broker:
