@@ -51,7 +51,12 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+    "page",
+    [
+        "README.md",
+        "examples/notifications/README.md",
+        *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    ],
 )
 def test_a_page_links_only_to_what_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -283,23 +283,23 @@ def crowd(store: Store, people: int, posts: int) -> Crowd:
 
 
 @asynccontextmanager
-async def program(directory: Path) -> AsyncIterator[tuple[psutil.Process, int]]:
-    """The program in a process of its own, and its port."""
+async def program(directory: Path) -> AsyncIterator[tuple[psutil.Process, int, int]]:
+    """The program in a process of its own, and its ports for HTTP and WebSocket."""
     command = [sys.executable, "-m", "notifications", "--directory", str(directory)]
-    command += ["--http-port", "0", "--stomp-port", "0"]
+    command += ["--http-port", "0", "--websocket-port", "0"]
     process = await trio.lowlevel.open_process(
         command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
     )
     try:
         assert process.stdout is not None
         said = b""
-        while not said.endswith(b"\n"):
+        while said.count(b"\n") < 2:
             some = await process.stdout.receive_some()
             if not some:
                 raise RuntimeError("the program did not start")
             said += some
-        [port] = re.findall(rb"://[^/]*:(\d+)", said)
-        yield psutil.Process(process.pid), int(port)
+        websocket, http = re.findall(rb"://[^/]*:(\d+)", said)
+        yield psutil.Process(process.pid), int(http), int(websocket)
     finally:
         process.terminate()
         await process.wait()
@@ -327,17 +327,27 @@ async def run(
         store.close()
         count = Count(expected=all_people.expected, waiting=options.people)
         writing = Count()
-        async with program(Path(directory)) as (process, port), trio.open_nursery() as nursery:
+        async with (
+            program(Path(directory)) as (process, http, websocket),
+            trio.open_nursery() as nursery,
+        ):
+            port = websocket if reader is reader_that_is_told else http
             for name, token in zip(all_people.names, all_people.tokens, strict=True):
                 nursery.start_soon(reader, port, name, token, interval, count)
             await count.ready.wait()
-            # From here on, and for the same time in every run: connecting is another matter.
+            # From here on, and for the same time in every run: that everybody comes, and everybody
+            # hears of that, is another matter.
+            await trio.sleep(interval)
+            received_bytes = -1
+            while interval == 0 and received_bytes != count.received_bytes:
+                received_bytes = count.received_bytes
+                await trio.sleep(1)
             count.requests = count.sent_bytes = count.received_bytes = 0
             before = sum(process.cpu_times()[:2])
             end = trio.current_time() + options.seconds
             tokens = dict(zip(all_people.names, all_people.tokens, strict=True))
             for author in all_people.authors:
-                async with connect(port, writing) as wire:
+                async with connect(http, writing) as wire:
                     body = json.dumps({"text": "something that many will read " * 3}).encode()
                     await Http(wire, writing, tokens[author]).ask("POST", "/api/posts", body)
                 await trio.sleep(options.seconds / (len(all_people.authors) + 1))

@@ -19,11 +19,10 @@ from .mailboxes import POSTS, Mailboxes
 from .outbox import Outbox
 from .presence import Presence
 from .store import Store
-from .tunnel import Tunnel
-from .web import Web
+from .web import Connect, Web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 DAY = 24 * 3600.0
@@ -36,7 +35,11 @@ class Settings:
     directory: Path
     host: str = "127.0.0.1"
     http_port: int = 8000
-    stomp_port: int = 61613
+    websocket_port: int = 15674
+    # Where browsers reach that port, if not beside the page.
+    websocket_url: str | None = None
+    # Sites whose pages may connect to it; those of this machine's address may anyway.
+    origins: tuple[str, ...] = ()
     mailbox_ttl_seconds: float = 7 * DAY
     # A cut cable is noticed after twice as long; the broker takes 2 seconds and above.
     heart_beat_seconds: float = 10
@@ -47,6 +50,7 @@ class Program:
     """A program that runs."""
 
     url: str
+    websocket_url: str
     store: Store
     broker: wherry.Broker
     server: wherry.server.Server
@@ -68,21 +72,13 @@ async def running(
             outbox = Outbox(store, broker.exchange(POSTS))
             presence = Presence(broker)
             async with serving(settings, broker, accounts) as server:
-                tunnel = Tunnel(*server.addresses[0])
-                web = Web(
-                    store,
-                    accounts,
-                    mailboxes,
-                    outbox,
-                    presence,
-                    tunnel,
-                    settings.heart_beat_seconds,
-                )
+                connect = Connect(websocket(settings, server), settings.heart_beat_seconds)
+                web = Web(store, accounts, mailboxes, outbox, presence, connect)
                 async with trio.open_nursery() as background:
                     background.start_soon(outbox.run)
                     background.start_soon(presence.run)
                     async with http(settings, web) as url:
-                        yield Program(url, store, broker, server, outbox)
+                        yield Program(url, server.websocket_url, store, broker, server, outbox)
                     background.cancel_scope.cancel()
     finally:
         store.close()
@@ -110,7 +106,17 @@ async def http(settings: Settings, web: Web) -> AsyncIterator[str]:
 
 
 def serving(settings: Settings, broker: wherry.Broker, accounts: Accounts) -> wherry.server.Serving:
-    """The broker's own server, for the browsers: STOMP, and nothing else."""
-    stomp = Stomp(listeners=(f"{settings.host}:{settings.stomp_port}",))
+    """The broker's own server, for the browsers: STOMP over WebSocket, and nothing else."""
+    stomp = Stomp(
+        listeners=(),
+        websocket_listeners=(f"{settings.host}:{settings.websocket_port}",),
+        websocket_origins=settings.origins,
+    )
     config = Config(amqp=Amqp(listeners=()), stomp=stomp)
     return wherry.serve(broker, users=accounts, config=config)
+
+
+def websocket(settings: Settings, server: wherry.server.Server) -> Callable[[str], str]:
+    """Where a page that was loaded from some host finds the broker: there, too, as a rule."""
+    port = server.addresses[0][1]
+    return lambda host: settings.websocket_url or f"ws://{host}:{port}/ws"

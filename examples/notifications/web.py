@@ -1,7 +1,6 @@
 """The page and its HTTP API: log in, post, follow, history; and what the page that polls asks for.
 
-What is pushed does not come through here: the page has a WebSocket to the broker for that
-(`tunnel`).
+What is pushed does not come through here: the page has a WebSocket to the broker for that.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from .accounts import NAME, PASSWORD_LENGTH_MAX
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .outbox import Outbox
     from .presence import Presence
     from .store import Store
-    from .tunnel import Tunnel
 
     T = TypeVar("T")
 
@@ -46,9 +45,18 @@ POST_LENGTH_MAX = 500
 BODY_BYTES_MAX = 8 * 1024
 
 POLICY = (
-    "default-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'self'"
 )
+
+
+@dataclass(frozen=True)
+class Connect:
+    """What a page must know to connect to the broker."""
+
+    # For a page that was loaded from this host.
+    url: Callable[[str], str]
+    heart_beat_seconds: float
 
 
 class Web:
@@ -61,16 +69,14 @@ class Web:
         mailboxes: Mailboxes,
         outbox: Outbox,
         presence: Presence,
-        tunnel: Tunnel,
-        heart_beat_seconds: float,
+        connect: Connect,
     ) -> None:
         self._store = store
         self._accounts = accounts
         self._mailboxes = mailboxes
         self._outbox = outbox
         self._presence = presence
-        self._tunnel = tunnel
-        self._heart_beat_seconds = heart_beat_seconds
+        self._connect = connect
 
     def application(self) -> Starlette:
         """For an ASGI server."""
@@ -84,7 +90,6 @@ class Web:
                 Route("/api/following/{author}", self.follow, methods=["PUT", "DELETE"]),
                 Route("/api/poll", self.poll),
                 Route("/vendor/stomp.js", self.stomp_js),
-                WebSocketRoute("/ws", self._tunnel.lead),
                 Mount("/", StaticFiles(directory=HERE / "static", html=True)),
             ],
             middleware=[Middleware(Headers)],
@@ -106,7 +111,12 @@ class Web:
             raise HTTPException(401, "This name is taken, and that is not its password.")
         await self._mailboxes.open(name)
         return JSONResponse(
-            {"name": name, "token": token, "heartBeat": self._heart_beat_seconds * 1000}
+            {
+                "name": name,
+                "token": token,
+                "websocket": self._connect.url(request.url.hostname or "127.0.0.1"),
+                "heartBeat": self._connect.heart_beat_seconds * 1000,
+            }
         )
 
     async def log_out(self, request: Request) -> Response:

@@ -26,7 +26,7 @@ async def die(self: Outbox, posts: list[Post]) -> None:
 async def main(directory: Path, place: str) -> None:
     """Bob writes something, and that is all."""
     setattr(Outbox, place, die)
-    async with running(Settings(directory, http_port=0, stomp_port=0)) as program:
+    async with running(Settings(directory, http_port=0, websocket_port=0)) as program:
         program.store.add_post("bob", "before the crash", 1.0)
         program.outbox.wake()
         await trio.sleep_forever()

@@ -60,7 +60,7 @@ def application(directory: Path, **settings: Any) -> Iterator[Application]:
         told = Settings(
             directory,
             mailbox_ttl_seconds=TTL_SECONDS,
-            **{"http_port": 0, "stomp_port": 0, **settings},
+            **{"http_port": 0, "websocket_port": 0, **settings},
         )
         async with running(told, clock=clock) as program:
             stop = trio.Event()

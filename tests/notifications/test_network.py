@@ -38,11 +38,12 @@ def test_a_cable_that_was_pulled_is_noticed_on_both_ends(
         # Heart-beats as often as the broker takes them: half a minute would be the same, later.
         application(
             tmp_path / "data",
-            http_port=port,
+            websocket_port=port,
+            websocket_url=f"ws://127.0.0.1:{cable.port}/ws",
             heart_beat_seconds=2,
         ) as app,
     ):
-        ada, bob = pages(f"http://127.0.0.1:{cable.port}")
+        ada, bob = pages(app.url)
         ada.log_in("ada")
         eventually(ada.status, "Live")
         bob.log_in("bob")
@@ -86,15 +87,16 @@ def test_what_is_read_while_cut_off_is_read(
 
 
 @contextmanager
-def program(directory: Path, http_port: int, stomp_port: int) -> Iterator[str]:
+def program(directory: Path, http_port: int, websocket_port: int) -> Iterator[str]:
     """The program as people run it; killed (SIGKILL) at the end. Its URL."""
     command = [sys.executable, "-m", "notifications", "--directory", str(directory)]
-    command += ["--http-port", str(http_port), "--stomp-port", str(stomp_port)]
+    command += ["--http-port", str(http_port), "--websocket-port", str(websocket_port)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=EXAMPLE.parent
     ) as process:
         try:
             assert process.stdout is not None
+            process.stdout.readline()
             match = re.search(r"http://[^/]+", process.stdout.readline())
             assert match is not None
             yield match[0]
@@ -134,7 +136,7 @@ READ = """
 const [destination, headers, done] = arguments;
 const session = JSON.parse(sessionStorage.getItem('session'));
 const client = new StompJs.Client({
-  brokerURL: `ws://${location.host}/ws`,
+  brokerURL: session.websocket,
   connectHeaders: { host: '/', login: session.name, passcode: session.token },
   reconnectDelay: 0,
   onConnect: () => {

@@ -38,7 +38,7 @@ def followers(directory: Path) -> None:
 
 
 def settings(directory: Path) -> Settings:
-    return Settings(directory, http_port=0, stomp_port=0)
+    return Settings(directory, http_port=0, websocket_port=0)
 
 
 async def sent(program: Program) -> list[str]:

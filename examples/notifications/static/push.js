@@ -19,7 +19,7 @@ class Page {
     this.changes = 0;
     this.view = new View({ onRead: (ids) => this.onRead(ids), onFollow: () => this.load() });
     this.client = new StompJs.Client({
-      brokerURL: new URL("/ws", location.href.replace(/^http/, "ws")).href,
+      brokerURL: session.websocket,
       connectHeaders: { host: "/", login: session.name, passcode: session.token },
       reconnectDelay: 250,
       maxReconnectDelay: 10_000,
