@@ -387,6 +387,31 @@ def test_where_it_would_listen(options: list[str], listeners: str) -> None:
     assert f"listeners = {listeners}" in run("serve", "--print-config", *options).output
 
 
+@pytest.mark.parametrize(
+    ("options", "listeners", "websocket"),
+    [
+        ([], '["127.0.0.1:61613", "[::1]:61613"]', "[]"),
+        (["--port", "1"], '["127.0.0.1:61613", "[::1]:61613"]', "[]"),
+        # With AMQP they go to other hosts and to free ports, unless they were told where.
+        (["--port", "0"], '["127.0.0.1:0"]', "[]"),
+        (["--host", "*"], '["*:61613"]', "[]"),
+        (["--host", "::", "--port", "0"], '["[::]:0"]', "[]"),
+        (["--port", "0", "--stomp-port", "5"], '["127.0.0.1:5", "[::1]:5"]', "[]"),
+        (["--host", "*", "--set", "stomp.listeners="], "[]", "[]"),
+        (["--websocket-port", "0"], '["127.0.0.1:61613", "[::1]:61613"]', '["127.0.0.1:0"]'),
+        (["--host", "a", "--websocket-port", "15674"], '["a:61613"]', '["a:15674"]'),
+    ],
+)
+def test_where_it_would_listen_for_stomp(
+    options: list[str], listeners: str, websocket: str
+) -> None:
+    output = run("serve", "--print-config", *options).output
+    table = output.partition("[stomp]")[2].partition("\n\n")[0]
+    lines = [line.partition("  #")[0] for line in table.splitlines()]
+    assert f"listeners = {listeners}" in lines
+    assert f"websocket_listeners = {websocket}" in lines
+
+
 def test_memory_takes_the_directory_back(tmp_path: Path) -> None:
     file = tmp_path / "wherry.toml"
     file.write_text('directory = "/somewhere"\n')

@@ -121,7 +121,7 @@ def test_operating_a_running_server(serving: Serving, data: Path) -> None:
     assert wherry("purge", "-d", data, "--yes", "q").stdout == "2 messages dropped\n"
     with serving.connect() as connection:
         (listed,) = json.loads(wherry("connections", "list", "-d", data, "--json").stdout)
-        assert listed["user"] == "guest"
+        assert (listed["protocol"], listed["user"]) == ("AMQP 0-9-1", "guest")
         wherry("connections", "close", "-d", data, "--reason", "enough", listed["id"])
         with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match=r"320.*enough"):
             connection.process_data_events(WAIT_SECONDS_MAX)

@@ -141,6 +141,13 @@ level = "loud"
         ('amqp.tls_listeners = ["*:5671"]', "line 1: amqp.tls_listeners: needs tls.certificate"),
         ('[tls]\nkey = "k"', "line 2: tls.key: needs tls.certificate beside it"),
         ('[tls]\nverify = "peer"', 'line 2: tls.verify: "peer" needs tls.ca'),
+        ('stomp.websocket_path = "ws"', "line 1: stomp.websocket_path: 'ws' is no path of a URL"),
+        (
+            'stomp.websocket_origins = ["a.b"]',
+            "line 1: stomp.websocket_origins: 'a.b' is no origin",
+        ),
+        ('stomp.websocket_tls_listeners = ["*:1"]', "line 1: stomp.websocket_tls_listeners: needs"),
+        ('stomp.tls_listeners = ["*:1"]', "line 1: stomp.tls_listeners: needs tls.certificate"),
         (
             "amqp.listeners = []\nstomp.listeners = []",
             "line 1: amqp.listeners: is empty, and so",

@@ -18,7 +18,7 @@ from pika.exceptions import (
 
 import wherry
 from clients import HEADER, Raw, channel, connect, eventually, frame, method, short
-from wherry.server.config import Amqp, Config, Limits
+from wherry.server.config import Amqp, Config, Limits, Stomp
 from wherry.testing._users import PlainUsers
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def serving(
     """A server with these limits in its configuration. They may be smaller than a file's."""
     config = Config(
         amqp=Amqp(listeners=("127.0.0.1:0",)),
+        stomp=Stomp(listeners=()),
         limits=Limits(**limits),
     )
     users = users or PlainUsers(GUEST)
