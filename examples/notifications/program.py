@@ -88,7 +88,7 @@ async def running(
 async def http(settings: Settings, web: Web) -> AsyncIterator[str]:
     """Serve the page and its API. Requests that are under way at the end are answered."""
     config = hypercorn.config.Config()
-    config.bind = [f"{settings.host}:{settings.http_port}"]
+    config.bind = [f"{in_url(settings.host)}:{settings.http_port}"]
     config.graceful_timeout = 1
     # A page that polls keeps its connection, which is cheaper for both.
     config.keep_alive_timeout = 75
@@ -109,7 +109,7 @@ def serving(settings: Settings, broker: wherry.Broker, accounts: Accounts) -> wh
     """The broker's own server, for the browsers: STOMP over WebSocket, and nothing else."""
     stomp = Stomp(
         listeners=(),
-        websocket_listeners=(f"{settings.host}:{settings.websocket_port}",),
+        websocket_listeners=(f"{in_url(settings.host)}:{settings.websocket_port}",),
         websocket_origins=settings.origins,
     )
     config = Config(amqp=Amqp(listeners=()), stomp=stomp)
@@ -119,4 +119,9 @@ def serving(settings: Settings, broker: wherry.Broker, accounts: Accounts) -> wh
 def websocket(settings: Settings, server: wherry.server.Server) -> Callable[[str], str]:
     """Where a page that was loaded from some host finds the broker: there, too, as a rule."""
     port = server.addresses[0][1]
-    return lambda host: settings.websocket_url or f"ws://{host}:{port}/ws"
+    return lambda host: settings.websocket_url or f"ws://{in_url(host)}:{port}/ws"
+
+
+def in_url(host: str) -> str:
+    """As URLs have it: addresses of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host

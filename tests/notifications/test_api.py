@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("hypercorn", reason="needs hypercorn and starlette: make example-install")
 
+from example import application
 from notifications.accounts import Accounts, access_of
 from notifications.store import Store
 
@@ -121,3 +123,15 @@ def test_tokens_are_not_kept_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert over is not None
     assert accounts.user_of(over) is None
     store.close()
+
+
+def test_a_page_finds_the_broker_where_it_was_loaded_from(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with application(tmp_path / "data", host="::1") as app:
+        assert app.url.startswith("http://[::1]:")
+        answer = Client(app).ask("POST", "/api/login", {"name": "ada", "password": "x"})[1]
+        assert answer["websocket"] == app.program.websocket_url
+        assert answer["websocket"].startswith("ws://[::1]:")
