@@ -8,6 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from wherry.server._inherited import Inherited
 from wherry.server._poll import READ
 from wherry.server._tls import server_context
 
@@ -137,7 +138,8 @@ class Endpoint:
 
 
 def bind(settings: Settings) -> list[Endpoint]:
-    """Bind all addresses; none stays bound when one fails.
+    """Bind all addresses, but those that a socket was handed to us for; none stays bound when one
+    fails.
 
     Raises:
         OSError: an address cannot be used; the message names it.
@@ -145,6 +147,7 @@ def bind(settings: Settings) -> list[Endpoint]:
     """
     bound: list[Endpoint] = []
     context: ssl.SSLContext | None = None
+    inherited = Inherited()
     try:
         for address in settings.listen:
             if address.tls and context is None:
@@ -156,16 +159,18 @@ def bind(settings: Settings) -> list[Endpoint]:
                 context = server_context(settings.tls)
             bound += [
                 Endpoint(sock, address, context if address.tls else None)
-                for sock in _bind(address.host, address.port, settings.backlog)
+                for sock in _bind(address.host, address.port, settings.backlog, inherited)
             ]
     except BaseException:
         for endpoint in bound:
             endpoint.close()
         raise
+    finally:
+        inherited.release()
     return bound
 
 
-def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+def _bind(host: str, port: int, backlog: int, inherited: Inherited) -> list[socket.socket]:
     """A socket for each address that the host's name stands for; the same port for all."""
     try:
         found = socket.getaddrinfo(
@@ -177,6 +182,12 @@ def _bind(host: str, port: int, backlog: int) -> list[socket.socket]:
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
             if family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            handed = inherited.take(str(address[0]), port)
+            if handed is not None:
+                sockets.append(handed)
+                continue
+            if inherited.covers(sockets, str(address[0]), port):
                 continue
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
