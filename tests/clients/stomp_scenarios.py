@@ -195,7 +195,7 @@ def transaction_abort(world: World) -> None:
     assert message.body == b"only"
     # Nor is what it acknowledged acknowledged.
     transaction = connection.client.begin()
-    connection.ack(message, transaction=transaction)
+    connection.settle("ACK", message, wait=False, transaction=transaction)
     connection.receipt(connection.client.abort, transaction)
     connection.disconnect()
     world.count(world.name(), 1)

@@ -34,7 +34,6 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "command without end": (b"S" * 1000, "command of more than 32 bytes"),
     "command of small letters": (b"send\n\n\0", "must begin with a command"),
     "command empty behind a space": (b" \n\n\0", "must begin with a command"),
-    "NUL at once": (b"\0", "must begin with a command"),
     "header without end": (HEAD + b"a:" + b"x" * 200_000, "header of more than"),
     "header name without end": (HEAD + b"x" * 200_000, "header of more than"),
     "100,000 headers": (HEAD + b"a:b\n" * 100_000, "more than 100 headers"),
@@ -379,7 +378,9 @@ def test_transactions_that_nobody_commits(broker: Broker) -> None:
         body = bytes(MESSAGE_BYTES_MAX - 1000)
         headers = {"destination": "/topic/nobody", "transaction": "0"}
         sent = 0
-        while (frame := peer.call("SEND", headers, body)).command == "RECEIPT":
+        probe = {"destination": "/topic/nobody"}
+        while not sent or (frame := peer.call("SEND", probe)).command == "RECEIPT":
+            peer.send("SEND", headers, body)
             sent += len(body)
             assert sent < 80 << 20, "it takes all that comes"
         assert frame.headers["message"] == "Transaction too large"

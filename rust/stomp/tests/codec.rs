@@ -174,7 +174,7 @@ fn what_is_no_frame_is_refused() {
     let cases: &[(&[u8], FrameError)] = &[
         (b"send\n\n\0", BadCommand),
         (b"SE ND\n\n\0", BadCommand),
-        (b"\0", BadCommand),
+        (b"\0send\n\n\0", BadCommand),
         (b"SEND\0\n\n\0", BadCommand),
         (b"\rSEND\n\n\0", BadCommand),
         (&[b'A'; 40], CommandTooLong(32)),
@@ -207,6 +207,17 @@ fn what_is_no_frame_is_refused() {
         assert_eq!(cut.1, Some(*expected), "{shown}, cut");
         assert!(!expected.to_string().is_empty());
     }
+}
+
+#[test]
+fn a_second_end_of_a_frame_is_passed_over() {
+    let bytes = b"\0\n\0SEND\n\nx\0\0\n\0SEND\n\ny\0\0";
+    let (frames, error) = whole(bytes, Version::V1_2);
+    assert_eq!((frames.len(), error), (2, None));
+    assert_eq!(
+        one_by_one(bytes, Some(Version::V1_2), LIMITS).0,
+        whole(bytes, Version::V1_2).0
+    );
 }
 
 #[test]

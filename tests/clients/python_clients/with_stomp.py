@@ -94,8 +94,8 @@ class Connection:
     def error(self) -> Frame:
         return taken(self.listener.errors, "error")
 
-    def settle(self, command: str, frame: Frame, **headers: str) -> None:
-        """ACK or NACK, and wait for the receipt."""
+    def settle(self, command: str, frame: Frame, *, wait: bool = True, **headers: str) -> None:
+        """ACK or NACK, and wait for the receipt. That of one in a transaction comes with COMMIT."""
         wanted = f"r-{next(self._receipts)}"
         more = {"receipt": wanted, **headers}
         if self.version == "1.2":
@@ -105,6 +105,8 @@ class Connection:
         if self.version == "1.1":
             more["subscription"] = frame.headers["subscription"]
         self.client.send_frame(command, more)
+        if not wait:
+            return
         assert taken(self.listener.receipts, "receipt").headers["receipt-id"] == wanted
 
     def ack(self, frame: Frame, **headers: str) -> None:

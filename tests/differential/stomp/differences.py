@@ -45,16 +45,6 @@ def starts(name: str, value: str) -> Callable[[Answers], bool]:
     return judge
 
 
-def receipts(*wanted: list[str]) -> Callable[[Answers], bool]:
-    """The receipts of each of the last steps of `a`."""
-
-    def judge(answers: Answers) -> bool:
-        got = [one["a"].get("receipts", []) for one in answers if "receipts" in one.get("a", {})]
-        return got[-len(wanted) :] == list(wanted)
-
-    return judge
-
-
 def no_headers(answers: Answers) -> bool:
     """What a client of AMQP got has no headers."""
     (event,) = answers[-1]["amqp"]["events"]
@@ -85,10 +75,6 @@ GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
     "nack to dead letters": (
         "RabbitMQ leaves arrays out; we write them as JSON",
         starts("x-death", '[{"count":1,"reason":"rejected"'),
-    ),
-    "transaction and receipt": (
-        "the receipt of a SEND in a transaction says that it was taken, not that it happened",
-        receipts(["in"], ["c"]),
     ),
     "BEGIN twice": ("the open one would be lost", error("Bad transaction", "open already")),
     "16 transactions": (

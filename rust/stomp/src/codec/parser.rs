@@ -79,7 +79,7 @@ impl std::error::Error for FrameError {}
 /// What stands at the beginning of the bytes.
 #[derive(Debug)]
 pub enum Next<'a> {
-    /// Line ends, so many bytes: signs of life, or what follows a frame.
+    /// Line ends and NULs, so many bytes: signs of life, or what follows a frame.
     LineEnds(usize),
     /// A frame, and the bytes that it takes.
     Frame(Frame<'a>, usize),
@@ -356,12 +356,12 @@ impl Parser {
     }
 }
 
-/// Bytes of line ends at the beginning.
+/// Bytes of line ends at the beginning. A NUL is taken for one, as RabbitMQ takes it: some clients end their frames twice.
 fn line_ends(bytes: &[u8]) -> usize {
     let mut count = 0;
     loop {
         match bytes[count..] {
-            [b'\n', ..] => count += 1,
+            [b'\n' | 0, ..] => count += 1,
             [b'\r', b'\n', ..] => count += 2,
             _ => return count,
         }

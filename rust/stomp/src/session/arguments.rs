@@ -5,6 +5,7 @@
 
 use wherry_engine::table::{Table, Value};
 
+use super::headers::truth;
 use crate::codec::Frame;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,7 @@ fn typed(value: &str, kind: Kind) -> Value {
     let value_as = match kind {
         Kind::Integer => value.parse().ok().map(Value::I64),
         Kind::Number => value.parse().ok().map(Value::F64),
-        Kind::Flag => value.parse().ok().map(Value::Bool),
+        Kind::Flag => truth(value).map(Value::Bool),
         Kind::Text => None,
     };
     value_as.unwrap_or_else(|| Value::Str(value.as_bytes().to_vec()))
@@ -137,6 +138,7 @@ mod tests {
         assert_eq!(typed("-1", Kind::Integer), Value::I64(-1));
         assert_eq!(typed("5x", Kind::Integer), Value::Str(b"5x".to_vec()));
         assert_eq!(typed("true", Kind::Flag), Value::Bool(true));
+        assert_eq!(typed("False", Kind::Flag), Value::Bool(false));
         assert_eq!(typed("yes", Kind::Flag), Value::Str(b"yes".to_vec()));
         assert_eq!(typed("1.5", Kind::Number), Value::F64(1.5));
         assert_eq!(typed("42", Kind::Text), Value::Str(b"42".to_vec()));

@@ -336,7 +336,7 @@ impl Connection {
         let user = self.credentials.as_ref().map_or("", |c| c.user.as_str());
         Refusal::new(
             "Bad CONNECT",
-            format!("Access refused for user '{}'\n", shown(user)),
+            format!("Access refused for user '{}'", shown(user)),
         )
     }
 

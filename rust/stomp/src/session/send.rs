@@ -131,7 +131,7 @@ pub(super) fn send(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> 
     } else if let Some(transaction) = frame.header("transaction") {
         core.transactions
             .publish(&transaction, &target.exchange, &message)?;
-        Then::Receipt(declared)
+        Then::AtCommit(declared)
     } else {
         let outcome = if core.cn.front.alarms().any() {
             None

@@ -55,7 +55,7 @@ pub(super) fn settle(core: &mut Core, frame: &Frame<'_>, nack: bool) -> Result<T
         core.transactions
             .settle(&transaction, slot, &consumer, tag, multiple, outcome)
             .map_err(|refusal| named_refusal(refusal, &name))?;
-        return Ok(Then::Receipt(Ticket::NONE));
+        return Ok(Then::AtCommit(Ticket::NONE));
     }
     let before = consumer.unacked();
     let ticket = match consumer.settle(tag, multiple, outcome) {

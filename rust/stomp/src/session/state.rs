@@ -28,6 +28,8 @@ pub(super) enum Then {
     Receipt(Ticket),
     /// It waits for room, and its receipt with it.
     Later,
+    /// It is part of a transaction, and so is its receipt. What was declared on the way is durable by this.
+    AtCommit(Ticket),
 }
 
 /// How a connection ends.
@@ -89,11 +91,20 @@ impl Core {
                 self.done(ticket, frame.header("receipt").as_deref());
             }
             Ok(Then::Later) => {}
+            Ok(Then::AtCommit(ticket)) => {
+                self.cn.latest = self.cn.latest.max(ticket);
+                let receipt = frame.header("receipt");
+                if let (Some(transaction), Some(receipt)) = (frame.header("transaction"), receipt)
+                    && let Err(refusal) = self.transactions.note_receipt(&transaction, &receipt)
+                {
+                    self.fail(&refusal, Some(&receipt));
+                }
+            }
             Err(refusal) => self.fail(&refusal, frame.header("receipt").as_deref()),
         }
     }
 
-    fn done(&mut self, ticket: Ticket, receipt: Option<&str>) {
+    pub(super) fn done(&mut self, ticket: Ticket, receipt: Option<&str>) {
         let cn = &mut self.cn;
         cn.latest = cn.latest.max(ticket);
         let (Some(receipt), Phase::Running) = (receipt, cn.phase) else {

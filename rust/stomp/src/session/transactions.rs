@@ -30,6 +30,8 @@ struct Open {
     actions: usize,
     publishes: usize,
     bytes: usize,
+    /// Receipts that its frames asked for: they come when it is done.
+    receipts: Vec<Box<str>>,
     /// Subscriptions that it settles something of.
     slots: SmallVec<[u32; 4]>,
 }
@@ -66,6 +68,12 @@ fn too_large(text: String) -> Refusal {
     Refusal::new("Transaction too large", text)
 }
 
+fn too_many_bytes() -> Refusal {
+    too_large(format!(
+        "The open transactions of a connection may hold {TRANSACTION_BYTES_MAX} bytes\n"
+    ))
+}
+
 impl Transactions {
     fn get(&mut self, name: &str) -> Result<&mut Open, Refusal> {
         let open = self.open.get_mut(name).ok_or_else(|| unknown(name))?;
@@ -87,9 +95,7 @@ impl Transactions {
         let all = self.bytes + bytes;
         let open = self.get(name)?;
         if all > TRANSACTION_BYTES_MAX {
-            return Err(too_large(format!(
-                "The open transactions of a connection may hold {TRANSACTION_BYTES_MAX} bytes\n"
-            )));
+            return Err(too_many_bytes());
         }
         open.transaction.publish(exchange, message)?;
         open.actions += 1;
@@ -116,6 +122,19 @@ impl Transactions {
         if !open.slots.contains(&slot) {
             open.slots.push(slot);
         }
+        Ok(())
+    }
+
+    /// A frame of the transaction asks for a receipt.
+    pub(super) fn note_receipt(&mut self, name: &str, receipt: &str) -> Result<(), Refusal> {
+        let all = self.bytes + receipt.len();
+        let open = self.open.get_mut(name).ok_or_else(|| unknown(name))?;
+        if all > TRANSACTION_BYTES_MAX {
+            return Err(too_many_bytes());
+        }
+        open.receipts.push(receipt.into());
+        open.bytes += receipt.len();
+        self.bytes = all;
         Ok(())
     }
 
@@ -161,6 +180,7 @@ pub(super) fn begin(core: &mut Core, frame: &Frame<'_>) -> Result<(), Refusal> {
         actions: 0,
         publishes: 0,
         bytes: 0,
+        receipts: Vec::new(),
         slots: SmallVec::new(),
     };
     transactions.insert(name, open);
@@ -192,6 +212,9 @@ pub(super) fn try_commit(core: &mut Core, name: &str) -> Result<Option<Ticket>, 
     if let Some(open) = core.transactions.remove(name) {
         for slot in open.slots {
             super::settle::settled(core, slot);
+        }
+        for receipt in open.receipts {
+            core.done(ticket, Some(&receipt));
         }
     }
     Ok(Some(ticket))

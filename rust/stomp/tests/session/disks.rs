@@ -176,7 +176,7 @@ fn an_alarm_holds_up_messages_and_nothing_else() {
     let server = Server::new();
     let mut client = server.v12();
     client.ask("BEGIN\ntransaction:t\n\n\0");
-    client.ask("SEND\ndestination:/queue/q\ntransaction:t\n\n1\0");
+    client.send("SEND\ndestination:/queue/q\ntransaction:t\n\n1\0");
     server.front.set_alarms(Alarms {
         memory: true,
         disk: false,

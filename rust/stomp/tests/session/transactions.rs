@@ -14,13 +14,13 @@ fn nothing_of_a_transaction_happens_before_its_commit() {
     publish(&server, "in", 2);
     let (first, second) = (client.message(), client.message());
     client.ask("BEGIN\ntransaction:t\n\n\0");
-    client.ask("SEND\ndestination:/queue/out\ntransaction:t\n\n1\0");
-    client.ask("SEND\ndestination:/queue/out\ntransaction:t\n\n2\0");
-    client.ask(&format!(
+    client.send("SEND\ndestination:/queue/out\ntransaction:t\n\n1\0");
+    client.send("SEND\ndestination:/queue/out\ntransaction:t\n\n2\0");
+    client.send(&format!(
         "ACK\nid:{}\ntransaction:t\n\n\0",
         first.get("ack")
     ));
-    client.ask(&format!(
+    client.send(&format!(
         "NACK\nid:{}\nrequeue:false\ntransaction:t\n\n\0",
         second.get("ack")
     ));
@@ -41,8 +41,8 @@ fn an_abort_leaves_everything_as_it_was() {
     publish(&server, "q", 2);
     let message = client.message();
     client.ask("BEGIN\ntransaction:t\n\n\0");
-    client.ask("SEND\ndestination:/queue/q\ntransaction:t\n\n2\0");
-    client.ask(&format!(
+    client.send("SEND\ndestination:/queue/q\ntransaction:t\n\n2\0");
+    client.send(&format!(
         "ACK\nid:{}\ntransaction:t\n\n\0",
         message.get("ack")
     ));
@@ -50,7 +50,7 @@ fn an_abort_leaves_everything_as_it_was() {
     assert_eq!(unacked(&server, "q"), (1, 1));
     // What was not settled can be settled, also in another of the same name; and gives room to the next.
     client.ask("BEGIN\ntransaction:t\n\n\0");
-    client.ask(&format!(
+    client.send(&format!(
         "ACK\nid:{}\ntransaction:t\n\n\0",
         message.get("ack")
     ));
@@ -60,11 +60,38 @@ fn an_abort_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn receipts_of_a_transaction_come_with_its_end() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/in\nack:client-individual\n\n\0");
+    publish(&server, "in", 1);
+    let ack = client.message().get("ack").to_string();
+    for _ in 0..2 {
+        client.ask("BEGIN\ntransaction:t\n\n\0");
+        client.send("SEND\ndestination:/queue/q\ntransaction:t\nreceipt:sent\n\n1\0");
+        client.send(&format!(
+            "ACK\nid:{ack}\ntransaction:t\nreceipt:settled\n\n\0"
+        ));
+        client.nothing();
+        client.ask("ABORT\ntransaction:t\n\n\0");
+    }
+    client.ask("BEGIN\ntransaction:t\n\n\0");
+    client.send("SEND\ndestination:/queue/q\ntransaction:t\nreceipt:sent\n\n1\0");
+    client.send(&format!(
+        "ACK\nid:{ack}\ntransaction:t\nreceipt:settled\n\n\0"
+    ));
+    client.send("COMMIT\ntransaction:t\nreceipt:done\n\n\0");
+    for receipt in ["sent", "settled", "done"] {
+        client.receipt(receipt);
+    }
+}
+
+#[test]
 fn transactions_of_a_lost_connection_never_happened() {
     let server = Server::new();
     let mut client = server.v12();
     client.ask("BEGIN\ntransaction:t\n\n\0");
-    client.ask("SEND\ndestination:/queue/q\ntransaction:t\n\n1\0");
+    client.send("SEND\ndestination:/queue/q\ntransaction:t\n\n1\0");
     client.session.lost();
     assert_eq!(unacked(&server, "q"), (0, 0));
 }
@@ -77,8 +104,8 @@ fn what_was_settled_elsewhere_makes_the_commit_fail_whole() {
     publish(&server, "in", 1);
     let message = client.message();
     client.ask("BEGIN\ntransaction:t\n\n\0");
-    client.ask("SEND\ndestination:/queue/out\ntransaction:t\n\n1\0");
-    client.ask(&format!(
+    client.send("SEND\ndestination:/queue/out\ntransaction:t\n\n1\0");
+    client.send(&format!(
         "ACK\nid:{}\ntransaction:t\n\n\0",
         message.get("ack")
     ));
