@@ -1,7 +1,7 @@
 """The scenarios of STOMP through @stomp/stompjs: in Node over TCP and WebSocket, and in a browser.
 
 The program or page runs once, and each scenario is reported as a test. `make clients-install`
-fetches the libraries; the browser is Chromium, which `apt-get install chromium` gives.
+fetches the libraries; the browser is Chromium: `make browser-install`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ CLIENTS = {
     "stompjs-tcp-1.0": ("tcp", "1.0"),
     "stompjs-tcp-1.1": ("tcp", "1.1"),
     "stompjs-tcp-1.2": ("tcp", "1.2"),
+    "stompjs-ws-1.1": ("ws", "1.1"),
+    "stompjs-ws-1.2": ("ws", "1.2"),
+    "stompjs-chromium": ("browser", "1.2"),
 }
 """Client -> how it reaches the server, and the version it asks for."""
 
@@ -139,7 +142,7 @@ def results(stomp_broker: Broker) -> Callable[[str], dict[str, Any]]:
                 pytest.skip("stompjs is not installed: make clients-install")
             if way == "browser":
                 if CHROMIUM is None:
-                    pytest.skip("there is no Chromium: apt-get install chromium")
+                    pytest.skip("there is no Chromium: make browser-install")
                 lines, errors = in_browser(stomp_broker, version)
             else:
                 lines, errors = in_node(stomp_broker, way, version)

@@ -248,8 +248,11 @@ def _start_wherry(
         }
     stomp_port = web_port = 0
     if stomp is not None:
-        stomp_port = stomp.port or free_port()
-        settings["stomp.listeners"] = [f"127.0.0.1:{stomp_port}"]
+        stomp_port, web_port = stomp.port or free_port(), stomp.web_port or free_port()
+        settings |= {
+            "stomp.listeners": [f"127.0.0.1:{stomp_port}"],
+            "stomp.websocket_listeners": [f"127.0.0.1:{web_port}"],
+        }
         if tls is not None:
             settings["stomp.tls_listeners"] = ["127.0.0.1:61614"]
     if durable:

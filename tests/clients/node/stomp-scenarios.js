@@ -53,6 +53,7 @@ class Connection {
       connectHeaders: { login: "guest", passcode: "guest", host: "/", ...options.headers },
       heartbeatIncoming: options.beatsMs ?? 0,
       heartbeatOutgoing: options.beatsMs ?? 0,
+      heartbeatToleranceMultiplier: 4, // a busy machine is no dead server
       reconnectDelay: options.reconnectDelay ?? 0,
       onConnect: this.opened.push,
       onStompError: this.errors.push,

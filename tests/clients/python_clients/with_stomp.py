@@ -187,4 +187,5 @@ CLIENTS = {
     "stomp.py-1.0": Client("1.0"),
     "stomp.py-1.1": Client("1.1"),
     "stomp.py-1.2": Client("1.2"),
+    "stomp.py-ws": Client("1.2", web=True),
 }
