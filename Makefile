@@ -120,11 +120,6 @@ chromium-install:  ## Fetch the browser that pages are tested with, if there is 
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium chromium-driver >/dev/null; }
 
-# No library of Node's brings a browser that may be run here without downloading one of its own.
-.PHONY: browser-install
-browser-install:  ## Install Debian's Chromium, in which STOMP over WebSocket is tested; needs root
-	command -v chromium >/dev/null || { apt-get -qq update && apt-get -qq install --no-install-recommends chromium >/dev/null; }
-
 .PHONY: suites
 suites: $(VENV)/.built  ## Run the clients' own test suites against the server (ARGS="--broker rabbitmq kombu"); needs root
 	$(BIN)/python tests/clients/suites.py $(ARGS)

@@ -1,7 +1,7 @@
 """The scenarios of STOMP through @stomp/stompjs: in Node over TCP and WebSocket, and in a browser.
 
 The program or page runs once, and each scenario is reported as a test. `make clients-install`
-fetches the libraries; the browser is Chromium: `make browser-install`.
+fetches the libraries; the browser is Chromium: `make chromium-install`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,6 @@ def in_browser(broker: Broker, version: str) -> tuple[list[str], str]:
         # Tests may run as root, as whom Chromium has no sandbox. Nothing foreign is loaded.
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         flags += ["--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"]
-
         browser = subprocess.Popen(
             [str(CHROMIUM), *flags, page],
             stdin=subprocess.DEVNULL,
@@ -142,7 +141,7 @@ def results(stomp_broker: Broker) -> Callable[[str], dict[str, Any]]:
                 pytest.skip("stompjs is not installed: make clients-install")
             if way == "browser":
                 if CHROMIUM is None:
-                    pytest.skip("there is no Chromium: make browser-install")
+                    pytest.skip("there is no Chromium: make chromium-install")
                 lines, errors = in_browser(stomp_broker, version)
             else:
                 lines, errors = in_node(stomp_broker, way, version)
