@@ -1,6 +1,6 @@
 //! The engine without Python: publish, route, take and settle, in memory and durable.
 //!
-//! `cargo bench -p wherry-engine --bench engine [-- FILTER] [-- --messages N]`; prints messages a second, best of five
+//! `cargo bench -p wherry-engine --bench engine [-- FILTER] [-- --messages N] [--others N]`; prints messages a second, best of five
 //! rounds (machines are shared; the best is the least disturbed), and nanoseconds for each.
 
 use std::sync::Arc;
@@ -91,6 +91,54 @@ fn in_memory(messages: usize) {
                 out.clear();
             }
         },
+    );
+}
+
+/// Publishing to one queue of a virtual host in which others came, were published to and went.
+fn after_others(messages: usize, others: usize) {
+    let (_broker, host) = host(None);
+    let exchange = host.exchange("").expect("exchange");
+    for n in 0..others {
+        let name = format!("mailbox.{n}");
+        host.declare_queue(&name, QueueOptions::default())
+            .expect("queue");
+    }
+    let before = resident_bytes();
+    for n in 0..others {
+        let name = format!("mailbox.{n}");
+        exchange
+            .publish(&NewMessage::new(&name, b"hello"))
+            .expect("publish");
+    }
+    let used = resident_bytes();
+    for n in 0..others {
+        host.delete_queue(&format!("mailbox.{n}"), false, false)
+            .expect("delete");
+    }
+    let (queue, _) = host
+        .declare_queue("q", QueueOptions::default())
+        .expect("queue");
+    let consumer = queue
+        .consume(ConsumerOptions::default(), None)
+        .expect("consumer");
+    let message = NewMessage::new("q", b"hello");
+    let mut out: Vec<Delivery> = Vec::with_capacity(128);
+    let name = format!("churn: publish, take, ack after {others} other queues");
+    report(&name, messages, || {
+        for _ in 0..messages {
+            exchange.publish(&message).expect("publish");
+            consumer.take(1, &mut out);
+            consumer
+                .settle(out[0].tag, false, Outcome::Ack)
+                .expect("ack");
+            out.clear();
+        }
+    });
+    println!(
+        "  resident: {} KiB declared, {} KiB used, {} KiB deleted",
+        before >> 10,
+        used >> 10,
+        resident_bytes() >> 10
     );
 }
 
@@ -320,11 +368,11 @@ fn main() {
         .skip(1)
         .filter(|a| a != "--bench")
         .collect();
-    let messages = arguments
-        .iter()
-        .position(|a| a == "--messages")
-        .and_then(|at| arguments.get(at + 1)?.parse().ok())
-        .unwrap_or(1_000_000);
+    let number = |name: &str| {
+        let at = arguments.iter().position(|a| a == name)?;
+        arguments.get(at + 1)?.parse().ok()
+    };
+    let messages = number("--messages").unwrap_or(1_000_000);
     let filter = arguments
         .first()
         .filter(|a| !a.starts_with("--"))
@@ -332,6 +380,14 @@ fn main() {
         .unwrap_or_default();
     if "memory".contains(&filter) {
         in_memory(messages);
+    }
+    if "churn".contains(&filter) {
+        match number("--others") {
+            Some(others) => after_others(messages, others),
+            None => [0, 1_000, 10_000, 30_000]
+                .into_iter()
+                .for_each(|others| after_others(messages, others)),
+        }
     }
     if "in turn".contains(&filter) {
         for consumers in [1, 2, 10] {

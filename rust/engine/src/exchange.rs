@@ -177,6 +177,13 @@ impl Exchange {
         self.cache.get_or_init(Box::default)
     }
 
+    /// Lets go of all cached routes. To be called after the topology has its new generation.
+    pub(crate) fn forget_routes(&self) {
+        if let Some(cache) = self.cache.get() {
+            cache.forget();
+        }
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }

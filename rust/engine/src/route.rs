@@ -2,33 +2,27 @@
 //! and the CC and BCC headers. Each queue gets one copy, cycles are followed once.
 //!
 //! Answers are cached per exchange and routing key. A cached answer carries the generation of its virtual host's
-//! topology; any change of topology makes a new generation and thereby every cached answer stale. Routes that looked
-//! at headers are not cached; those that did not look at the key either are cached once for all keys.
+//! topology; any change of topology makes a new generation and thereby every cached answer stale. When a queue is
+//! deleted they are dropped at once, or they would keep it; otherwise the first answer of the new generation does so.
+//! Routes that looked at headers are not cached; those that did not look at the key either are cached once for all keys.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::exchange::{Destination, Exchange};
 use crate::queue::Queue;
-use crate::routing::ExchangeKind;
+use crate::routing::{Answers, ExchangeKind};
 use crate::table::{TableView, ValueView};
 use crate::vhost::VirtualHost;
 
-/// Cached answers an exchange keeps; past it the cache starts anew. A key and its route cost some 150 bytes.
-const CACHED_ROUTES_MAX: usize = 32_768;
-/// Answers that a full cache passes over before it starts anew.
-const PASSED_MAX: usize = 4 * CACHED_ROUTES_MAX;
-
 /// The queues of one routing decision.
-#[derive(Default)]
 pub(crate) struct Route {
-    generation: u64,
     /// Whether another routing key could have led elsewhere.
     depends_on_key: bool,
-    pub(crate) queues: SmallVec<[Arc<Queue>; 1]>,
+    queues: SmallVec<[Arc<Queue>; 1]>,
 }
 
 /// The version of a virtual host's topology.
@@ -47,19 +41,9 @@ impl Generation {
     }
 }
 
+#[derive(Default)]
 pub(crate) struct RouteCache {
-    /// Answers that were not kept since the cache is full. Relaxed: a guess at how useful it still is.
-    passed: AtomicUsize,
-    routes: papaya::HashMap<Box<str>, Route, foldhash::fast::RandomState>,
-}
-
-impl Default for RouteCache {
-    fn default() -> Self {
-        RouteCache {
-            passed: AtomicUsize::new(0),
-            routes: papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()),
-        }
-    }
+    routes: Answers<Route>,
 }
 
 impl RouteCache {
@@ -73,43 +57,38 @@ impl RouteCache {
     ) -> Result<R, Error> {
         // Read before routing: a change in between makes the answer stale at once.
         let generation = exchange.generation().now();
-        let routes = self.routes.pin();
         // A fanout exchange has one answer for all keys, unless it leads to an exchange that looks at them.
         let is_fanout = exchange.kind() == ExchangeKind::Fanout;
-        if is_fanout && let Some(route) = for_any_key(routes.get(""), generation) {
-            return Ok(f(&route.queues));
-        }
-        if let Some(route) = routes.get(key)
-            && route.generation == generation
         {
-            return Ok(f(&route.queues));
+            let guard = crossbeam_epoch::pin();
+            if is_fanout
+                && let Some(route) = self.routes.find("", generation, &guard)
+                && !route.depends_on_key
+            {
+                return Ok(f(&route.queues));
+            }
+            if let Some(route) = self.routes.find(key, generation, &guard) {
+                return Ok(f(&route.queues));
+            }
         }
         let vhost = exchange.vhost()?;
         let mut walk = Walk::new(&vhost);
         walk.exchange(exchange, key, headers);
-        let route = Route {
-            generation,
-            depends_on_key: walk.looked_at_key,
-            queues: walk.queues,
-        };
-        if walk.looked_at_headers || !self.has_room(routes.len()) {
-            return Ok(f(&route.queues));
+        let outcome = f(&walk.queues);
+        if !walk.looked_at_headers {
+            let key = if is_fanout && !walk.looked_at_key {
+                ""
+            } else {
+                key
+            };
+            let route = Route {
+                depends_on_key: walk.looked_at_key,
+                queues: walk.queues,
+            };
+            let now = || exchange.generation().now();
+            self.routes.keep(key, generation, now, route);
         }
-        let key = if is_fanout && !route.depends_on_key {
-            ""
-        } else {
-            key
-        };
-        if self.passed.swap(0, Ordering::Relaxed) >= PASSED_MAX {
-            routes.clear();
-        }
-        Ok(f(&routes.insert_and_get(key.into(), route).queues))
-    }
-
-    /// Keys that never come twice would only wear the cache out: when it is full, what is in it stays, until so many
-    /// answers were not kept that it is worth starting anew.
-    fn has_room(&self, kept: usize) -> bool {
-        kept < CACHED_ROUTES_MAX || self.passed.fetch_add(1, Ordering::Relaxed) >= PASSED_MAX
+        Ok(outcome)
     }
 
     /// Calls `f` with the queues for every key there is, if all keys are known to have the same ones.
@@ -121,34 +100,17 @@ impl RouteCache {
         if exchange.kind() != ExchangeKind::Fanout {
             return None;
         }
-        let routes = self.routes.pin();
-        for_any_key(routes.get(""), exchange.generation().now()).map(|route| f(&route.queues))
+        let guard = crossbeam_epoch::pin();
+        let generation = exchange.generation().now();
+        self.routes
+            .find("", generation, &guard)
+            .filter(|route| !route.depends_on_key)
+            .map(|route| f(&route.queues))
     }
-}
 
-fn for_any_key(route: Option<&Route>, generation: u64) -> Option<&Route> {
-    route.filter(|route| route.generation == generation && !route.depends_on_key)
-}
-
-trait InsertAndGet {
-    fn insert_and_get(&self, key: Box<str>, route: Route) -> &Route;
-}
-
-impl<G: papaya::Guard> InsertAndGet
-    for papaya::HashMapRef<'_, Box<str>, Route, foldhash::fast::RandomState, G>
-{
-    fn insert_and_get(&self, key: Box<str>, route: Route) -> &Route {
-        let route = papaya::Operation::<Route, ()>::Insert(route);
-        let mut route = Some(route);
-        match self.compute(key, |_| {
-            route.take().unwrap_or(papaya::Operation::Abort(()))
-        }) {
-            papaya::Compute::Inserted(_, route) => route,
-            papaya::Compute::Updated {
-                new: (_, route), ..
-            } => route,
-            _ => unreachable!("the operation is an insert"),
-        }
+    /// Lets go of all answers, and so of the queues in them. To be called after the topology has its new generation.
+    pub(crate) fn forget(&self) {
+        self.routes.forget();
     }
 }
 

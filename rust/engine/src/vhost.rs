@@ -481,6 +481,9 @@ impl VirtualHost {
         self.core.forget_queue(queue.id());
         self.unbind_everywhere(&Destination::Queue(queue.clone()));
         self.generation.bump();
+        for exchange in self.exchanges.read().values() {
+            exchange.forget_routes();
+        }
         drop(topology);
         let discarded = queue.discard_all();
         for consumer in queue.consumers.all() {

@@ -9,6 +9,7 @@
 //! binding   binding, key, the destinations of one key, the bindings of one destination
 //! direct    key -> destinations           topic     trie of words with * and #
 //! fanout    destinations                  headers   index over (name, value)
+//! answers   what routing through several tables found, by key
 //! ```
 //!
 //! What a reader sees: a binding that exists for the whole of a [`Bindings::route`] is found by it; one that was removed before the call
@@ -16,6 +17,7 @@
 //! could see it has left, **some time later and on whichever thread then routes or binds** in any table of the process: its destructor
 //! must not take locks that such a thread may hold.
 
+mod answers;
 mod binding;
 mod comparable;
 mod direct;
@@ -34,6 +36,7 @@ use crossbeam_epoch::{Guard, pin, unprotected};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
+pub(crate) use answers::Answers;
 pub use binding::Destination;
 
 use crate::table::{Table, TableError, TableView};
