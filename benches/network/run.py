@@ -37,8 +37,10 @@ from loads import (
     perf_test_version,
 )
 from servers import AMQP, STOMP, CoilMQ, Protocol, RabbitMQ, Running, Server, Wherry
-from tables import Summary, show
+from tables import Summary, put_between, show
 
+# The page that shows the figures.
+FIGURES = ROOT / "benches" / "README.md"
 PROTOCOLS: dict[str, tuple[Protocol, list[Case]]] = {
     "amqp": (AMQP, amqp_cases.CASES),
     "stomp": (STOMP, stomp_cases.CASES),
@@ -75,13 +77,20 @@ def main() -> int:
         print(f"PerfTest is left out: {reason}.", flush=True)
         with_perf_test = False
     program = build_loadgen()
-    print(conditions(servers, with_perf_test, arguments), flush=True)
+    about = conditions(servers, with_perf_test, arguments)
+    print(about, flush=True)
     with ExitStack() as stack:
         bench = Bench(program, Shared(servers, stack), arguments, with_perf_test)
         for case in cases:
             bench.measure(case)
-        bench.show_summary()
-    return 1 if bench.failures else 0
+        told = bench.told_summary()
+    print(f"\n### All\n\n{told}", flush=True)
+    if bench.failures:
+        print(f"\n{len(bench.failures)} runs failed, see above.", flush=True)
+        return 1
+    if arguments.write:
+        put_between(FIGURES, f"bench-{arguments.protocol}", f"{about}\n{told}")
+    return 0
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -110,6 +119,9 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         default=60,
         help="seconds to wait at most, in all, for others to leave the processors alone",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help=f"put the last table into {FIGURES.relative_to(ROOT)}"
     )
     parser.add_argument("--json", type=Path, help="append every run's figures to this file")
     arguments = parser.parse_args()
@@ -255,14 +267,13 @@ class Bench:
             with self.arguments.json.open("a") as lines:
                 lines.write(json.dumps(entry) + "\n")
 
-    def show_summary(self) -> None:
+    def told_summary(self) -> str:
         self.summary.add_ready(self.shared.ready_seconds)
         minutes = (time.monotonic() - self.begun) / 60
-        print(f"\n### All\n\nMedians; {minutes:.1f} minutes, load average at the end ", end="")
-        print(f"{load_average()}. Memory cases have one round.\n")
-        self.summary.show()
-        if self.failures:
-            print(f"\n{len(self.failures)} runs failed, see above.", flush=True)
+        return (
+            f"Medians, memory from one round; {minutes:.1f} minutes, load average at the end "
+            f"{load_average()}.\n\n{self.summary.table()}"
+        )
 
     def await_quiet(self) -> None:
         """Waits for a quarter of a second without work, while there is patience left."""

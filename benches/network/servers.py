@@ -66,10 +66,10 @@ class Running:
         return False
 
     def resident_bytes(self) -> int:
-        """Memory of the process now, 0 if it has gone."""
+        """Memory of its own now, without mapped files; 0 if it has gone."""
         with suppress(OSError):
             for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
+                if line.startswith("RssAnon:"):
                     return int(line.split()[1]) * 1024
         return 0
 
@@ -180,10 +180,10 @@ class Wherry:
         default = [sys.executable, "-m", "wherry", "serve", "--directory", "{directory}"]
         self._words = shlex.split(command) if command else [*default, "--host", HOST]
         if not command:
-            ports = ["--port", "{port}"]
+            amqp, stomp = ("{port}", "{other_port}")
             if protocol is STOMP:
-                ports = ["--port", "{other_port}", "--stomp-port", "{port}"]
-            self._words += ports
+                amqp, stomp = stomp, amqp
+            self._words += ["--port", amqp, "--stomp-port", stomp]
         self._is_default = command is None
 
     def missing(self) -> str | None:
@@ -195,11 +195,7 @@ class Wherry:
             check=False,
             timeout=60,
         )
-        if done.returncode != 0:
-            return "this wherry has no `serve` command"
-        if self._protocol is STOMP and b"--stomp-port" not in done.stdout:
-            return "this wherry has no `serve --stomp-port`"
-        return None
+        return None if done.returncode == 0 else "this wherry has no `serve` command"
 
     def version(self) -> str:
         return f"Wherry {metadata.version('wherry')}"

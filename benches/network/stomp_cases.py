@@ -129,4 +129,16 @@ CASES = [
         fresh=True,
         quick=["--count", "100", "--settle", "0.2"],
     ),
+    Case(
+        "queues",
+        "Memory: 2,000 idle queues, each declared by a subscription that has ended",
+        "memory: bytes for each idle queue",
+        ["queues", "--count", "2000", "--settle", "2"],
+        [IDLE_BYTES, Column("declared/s", key("declared_per_second"), "rate")],
+        [RABBITMQ, WHERRY],
+        summary=[IDLE_BYTES],
+        seconds=False,
+        fresh=True,
+        quick=["--count", "200", "--settle", "0.2"],
+    ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 from cases import Column, Variant
 from loads import Figures
@@ -90,12 +91,19 @@ class Summary:
     def _others(self) -> list[str]:
         return [n for n in self._servers if n != "Wherry"] if "Wherry" in self._servers else []
 
-    def show(self) -> None:
+    def table(self) -> str:
         titles = ["", *self._servers, *(f"Wherry / {name}" for name in self._others())]
-        print(row(titles))
-        print(rule(len(titles)))
-        for texts in self._rows:
-            print(row(texts))
+        return "\n".join([row(titles), rule(len(titles)), *map(row, self._rows)])
+
+
+def put_between(page: Path, name: str, text: str) -> None:
+    """Puts `text` into a page, between the two comments that name it."""
+    begin, end = f"<!-- {name} begins -->", f"<!-- {name} ends -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{page} has no place between {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def row(cells: list[str]) -> str:

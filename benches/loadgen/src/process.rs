@@ -3,7 +3,7 @@
 
 use std::fs;
 
-/// Resident bytes and processor seconds of a process at one moment.
+/// Resident bytes (of its own, without mapped files) and processor seconds of a process at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) resident_bytes: u64,
@@ -13,9 +13,10 @@ pub(crate) struct Usage {
 /// None if there is no such process, or no /proc.
 pub(crate) fn usage(pid: u32) -> Option<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // Without mapped files: their pages come and go as the kernel likes.
     let resident = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = resident.trim().trim_end_matches("kB").trim().parse().ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; the fields are counted from behind it, utime and stime are 14 and 15.
