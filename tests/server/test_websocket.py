@@ -290,6 +290,8 @@ REFUSED = [
     (b"AMQP\0\0\x09\x01\r\n\r\n", 400),
     (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
     (b"GET /ws HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES_MAX, 431),
+    # More than is read before the answer: a socket closed at once would take the answer along.
+    (b"GET /ws HTTP/1.1\r\nX: " + b"x" * 1_000_000, 431),
     (b"GET /ws HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES_MAX + b"\r\n\r\n", 431),
 ]
 

@@ -114,6 +114,7 @@ def serve(file: Path | None, check: bool, print_config: bool, **options: Any) ->
     Examples:
       wherry serve                                          everything in memory, this machine only
       wherry serve --directory /var/lib/wherry --host '*'
+      wherry serve --websocket-port 15674                   STOMP for browsers, too
       wherry serve --config wherry.toml --set limits.connections_max=50000
       wherry serve --config wherry.toml --print-config
     """
