@@ -9,7 +9,7 @@ use wherry_session::{Action, Failure, Resource, arguments as declared};
 
 use super::arguments::{self, Of};
 use super::destination::{Destination, TOPIC_EXCHANGE, not_for};
-use super::endpoint::{self, Life, flag_of};
+use super::endpoint::{self, Life};
 use super::headers::number;
 use super::refusal::{Refusal, shown};
 use super::state::{Core, Then};
@@ -204,9 +204,7 @@ pub(super) fn unsubscribe(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Re
     core.withdraw(slot);
     core.subscriptions.retire(slot);
     let ticket = match durable_queue {
-        Some(name) if flag_of(frame, "durable")?.unwrap_or(false) => {
-            endpoint::delete(&mut core.cn, &name)?
-        }
+        Some(name) if endpoint::is_durable(frame)? => endpoint::delete(&mut core.cn, &name)?,
         _ => Ticket::NONE,
     };
     core.subscriptions.tidy(slot);

@@ -245,6 +245,18 @@ fn a_durable_subscription_outlasts_its_connection() {
 }
 
 #[test]
+fn the_older_word_for_durable_ends_a_subscription_for_good() {
+    let server = Server::new();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/topic/t\npersistent:true\n\n\0");
+    client.ask("UNSUBSCRIBE\nid:1\n\n\0");
+    assert_eq!(server.host().queues().len(), 1);
+    client.ask("SUBSCRIBE\nid:1\ndestination:/topic/t\npersistent:true\n\n\0");
+    client.ask("UNSUBSCRIBE\nid:1\npersistent:True\n\n\0");
+    assert_eq!(server.host().queues().len(), 0);
+}
+
+#[test]
 fn a_subscription_that_cannot_be_is_an_error() {
     let server = Server::new();
     let case = |frame: &str, message: &str, text: &str| {
