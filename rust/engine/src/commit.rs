@@ -247,7 +247,7 @@ impl Effects<'_> {
         for (deadline_ns, event) in self.deadlines {
             self.queue.watch_deadline(deadline_ns, event);
         }
-        self.queue.after_publish(self.messages);
+        self.queue.after_entry(self.messages);
     }
 }
 

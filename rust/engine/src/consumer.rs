@@ -22,6 +22,7 @@ use crate::ledger::{Ledger, Unacked};
 use crate::options::{ConsumerOptions, DURATION_MAX};
 use crate::queue::Queue;
 use crate::storage::Ticket;
+pub(crate) use assign::Ahead;
 pub use assign::IN_TURN_AHEAD_MAX;
 pub(crate) use shared::Reserved;
 pub use shared::SharedPrefetch;
@@ -70,9 +71,16 @@ impl Consumer {
 
     /// Whether its prefetch allows another delivery.
     pub(crate) fn has_room(&self) -> bool {
-        !self.is_cancelled()
-            && self.room(self.unacked.load(Ordering::Relaxed)) > 0
-            && self.shared_room() > 0
+        self.room_now() > 0
+    }
+
+    /// How many its prefetch allows.
+    pub(crate) fn room_now(&self) -> usize {
+        if self.is_cancelled() {
+            return 0;
+        }
+        self.room(self.unacked.load(Ordering::Relaxed))
+            .min(self.shared_room())
     }
 
     /// What a limit that it shares with others allows.
@@ -80,14 +88,11 @@ impl Consumer {
         self.shared.get().map_or(usize::MAX, |shared| shared.room())
     }
 
-    /// Puts it under a limit that it shares with others, from now on and for good. Deliveries without acknowledgement
-    /// need no limit: such a consumer is left out.
+    /// Puts it under a limit that it shares with others, from now on and for good. Deliveries without acknowledgement do
+    /// not count, but such a consumer gets nothing either while the limit is reached, as in RabbitMQ.
     pub fn share_prefetch(&self, shared: &Arc<SharedPrefetch>) {
-        if self.options.no_ack {
-            return;
-        }
         let ledger = self.ledger.lock();
-        if self.shared.set(shared.clone()).is_ok() {
+        if self.shared.set(shared.clone()).is_ok() && !self.options.no_ack {
             shared.add(ledger.held());
         }
     }
@@ -153,6 +158,7 @@ impl Consumer {
             if !restricted || self.queue.consumers.may_take(self) {
                 let room = match self.shared.get() {
                     None => room,
+                    Some(shared) if self.options.no_ack => room.min(shared.room()),
                     Some(shared) => {
                         reserved = shared.reserve(room).map_or(0, Reserved::into_places);
                         reserved
@@ -259,7 +265,9 @@ impl Consumer {
     /// As `note_held`, when so many places of the shared limit were reserved for what is new.
     fn note_reserved(&self, ledger: &Ledger, reserved: usize) {
         let held = ledger.held();
-        if let Some(shared) = self.shared.get() {
+        if let Some(shared) = self.shared.get()
+            && !self.options.no_ack
+        {
             let counted = self.unacked.load(Ordering::Relaxed) + reserved;
             shared.add(held.saturating_sub(counted));
             shared.give_back(counted.saturating_sub(held));
@@ -361,7 +369,7 @@ impl Consumer {
                     self.queue.give_back(u.token, u.body_bytes);
                     returned += 1;
                 }
-                self.queue.wake(returned);
+                self.queue.after_entry(returned);
                 Ok(Ticket::NONE)
             }
             Verdict::Lose => {
@@ -411,7 +419,7 @@ impl Consumer {
             for (_, unacked) in deliveries {
                 self.queue.give_back(unacked.token, unacked.body_bytes);
             }
-            self.queue.wake(returned);
+            self.queue.after_entry(returned);
             return;
         }
         for (tag, unacked) in deliveries {

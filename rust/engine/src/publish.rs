@@ -50,7 +50,7 @@ fn push_transient(queue: &Arc<Queue>, drafts: &[Draft<'_>]) {
             );
         }
     }
-    queue.after_publish(drafts.len());
+    queue.after_entry(drafts.len());
 }
 
 /// Whether `push_transient` will do for these messages.

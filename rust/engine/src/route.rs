@@ -73,7 +73,7 @@ impl RouteCache {
         }
         let vhost = exchange.vhost()?;
         let mut walk = Walk::new(&vhost);
-        walk.exchange(exchange, key, headers);
+        walk.exchange(exchange, &[key], headers);
         let outcome = f(&walk.queues);
         if !walk.looked_at_headers {
             let key = if is_fanout && !walk.looked_at_key {
@@ -114,7 +114,8 @@ impl RouteCache {
     }
 }
 
-/// Routing by several keys (CC, BCC) is rare and not cached.
+/// Routing by several keys (CC, BCC) is rare and not cached. Each exchange on the way goes by all of them, as in
+/// RabbitMQ: a message may come to an exchange by one key and leave it by another.
 pub(crate) fn route_all(
     vhost: &VirtualHost,
     exchange: &Exchange,
@@ -122,10 +123,7 @@ pub(crate) fn route_all(
     headers: Option<TableView<'_>>,
 ) -> SmallVec<[Arc<Queue>; 1]> {
     let mut walk = Walk::new(vhost);
-    for key in keys {
-        walk.seen.clear();
-        walk.exchange(exchange, key, headers);
-    }
+    walk.exchange(exchange, keys, headers);
     walk.queues
 }
 
@@ -160,15 +158,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn exchange(&mut self, exchange: &Exchange, key: &str, headers: Option<TableView<'_>>) {
+    fn exchange(&mut self, exchange: &Exchange, keys: &[&str], headers: Option<TableView<'_>>) {
         if self.seen.contains(&exchange.id()) {
             return;
         }
         self.seen.push(exchange.id());
         self.looked_at_key |= exchange.kind() != ExchangeKind::Fanout;
         if exchange.is_default() {
-            if let Ok(queue) = self.vhost.queue(key) {
-                self.add(&queue);
+            for key in keys {
+                if let Ok(queue) = self.vhost.queue(key) {
+                    self.add(&queue);
+                }
             }
             return;
         }
@@ -178,33 +178,33 @@ impl<'a> Walk<'a> {
         let mut next: SmallVec<[Arc<Exchange>; 2]> = SmallVec::new();
         let mut matched = false;
         let before = self.queues.len();
-        exchange
-            .bindings
-            .route(key, headers, &mut |destination: &Destination| {
-                matched = true;
-                match destination {
-                    // Doubles of one large table are sorted out below.
-                    Destination::Queue(queue) => {
-                        if self.queues.len() >= LINEAR_QUEUES_MAX || !contains(&self.queues, queue)
-                        {
-                            self.queues.push(queue.clone());
-                        }
+        let mut found = |destination: &Destination| {
+            matched = true;
+            match destination {
+                // Doubles of one large table are sorted out below.
+                Destination::Queue(queue) => {
+                    if self.queues.len() >= LINEAR_QUEUES_MAX || !contains(&self.queues, queue) {
+                        self.queues.push(queue.clone());
                     }
-                    Destination::Exchange(_, exchange) => next.extend(exchange.upgrade()),
                 }
-            });
+                Destination::Exchange(_, exchange) => next.extend(exchange.upgrade()),
+            }
+        };
+        for key in keys {
+            exchange.bindings.route(key, headers, &mut found);
+        }
         if self.queues.len() > LINEAR_QUEUES_MAX && self.queues.len() > before {
             let mut known = std::collections::HashSet::new();
             self.queues.retain(|queue| known.insert(queue.id()));
         }
         for exchange in next {
-            self.exchange(&exchange, key, headers);
+            self.exchange(&exchange, keys, headers);
         }
         if !matched
             && let Some(name) = &exchange.options().alternate_exchange
             && let Ok(alternate) = self.vhost.exchange(name)
         {
-            self.exchange(&alternate, key, headers);
+            self.exchange(&alternate, keys, headers);
         }
     }
 

@@ -296,7 +296,10 @@ impl Transaction {
                 match settle.outcome.kind() {
                     Verdict::Settle => queue.settle_recorded(unacked.token),
                     Verdict::Fail => drop(queue.fail(unacked.token, unacked.body_bytes)),
-                    Verdict::Release => queue.give_back(unacked.token, unacked.body_bytes),
+                    Verdict::Release => {
+                        queue.give_back(unacked.token, unacked.body_bytes);
+                        queue.after_entry(1);
+                    }
                     Verdict::Reject => drop(queue.reject(unacked.token)),
                     Verdict::Lose => drop(queue.lose(unacked.token, unacked.body_bytes)),
                 }

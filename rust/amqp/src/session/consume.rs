@@ -171,7 +171,10 @@ pub(super) fn get(
         None => add_getter(ch, cn, &queue, no_ack)?,
     };
     let mut taken = Vec::new();
-    if ch.handouts.live() < cn.limits().unacked_per_channel_max as usize
+    // RabbitMQ hands a message to a consumer when it is published, so a get does not see it.
+    if queue.is_awaited() {
+        queue.touch();
+    } else if ch.handouts.live() < cn.limits().unacked_per_channel_max as usize
         && let Some(holder) = ch.holder(slot)
     {
         holder.consumer.take(1, &mut taken);

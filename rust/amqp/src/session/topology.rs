@@ -309,6 +309,7 @@ pub(super) fn declare_queue(
     }
     if flags.passive {
         let queue = find_queue(cn, &host, name)?;
+        queue.touch(); // to ask for it is to use it, as in RabbitMQ
         declared(ch, cn, &queue, flags.no_wait, Ticket::NONE);
         return Ok(());
     }

@@ -7,7 +7,7 @@ use wherry_engine::properties::Properties;
 use wherry_engine::table::{TableView, Value};
 use wherry_session::{AccessTable, Limits, Session as _};
 
-use crate::client::{Client, Server, encoded};
+use crate::client::{Client, Server, encoded, method_bytes, publish_bytes};
 
 fn get(client: &mut Client, queue: &str, no_ack: bool) {
     client.send(1, &Method::BasicGet { queue, no_ack });
@@ -575,6 +575,115 @@ fn get_takes_one() {
         (statistics.ready, statistics.unacked, statistics.consumers),
         (1, 0, 0)
     );
+}
+
+#[test]
+fn a_limit_of_length_is_for_what_no_consumer_has_room_for() {
+    for (overflow, last) in [("drop-head", "5"), ("reject-publish", "3")] {
+        let server = Server::new();
+        let mut client = server.channel();
+        let arguments = encoded([
+            ("x-max-length", Value::I32(1)),
+            ("x-overflow", overflow.into()),
+        ]);
+        client.declare_with("q", false, &arguments);
+        client.qos(3, false);
+        client.consume("q", "c", false);
+        // In one read, so that the consumer is not looked at in between.
+        let bodies = [b"0", b"1", b"2", b"3", b"4", b"5"];
+        let bytes: Vec<u8> = bodies
+            .into_iter()
+            .flat_map(|body| publish_bytes(1, "", "q", false, &Properties::default(), body))
+            .collect();
+        client.raw(&bytes);
+        assert_eq!(client.bodies(), ["0", "1", "2"], "{overflow}");
+        client.ack(0, true);
+        assert_eq!(client.bodies(), [last], "{overflow}");
+        client.expect_silence();
+    }
+}
+
+#[test]
+fn a_get_leaves_a_message_to_a_consumer_that_has_room() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    client.qos(1, false);
+    client.consume("q", "c", false);
+    // In one read, so that the consumer is not looked at between the publish and the get.
+    let mut bytes = publish_bytes(1, "", "q", false, &Properties::default(), b"0");
+    bytes.extend(method_bytes(
+        1,
+        &Method::BasicGet {
+            queue: "q",
+            no_ack: false,
+        },
+    ));
+    client.raw(&bytes);
+    client.expect(1, &Method::BasicGetEmpty {});
+    assert_eq!(client.delivery().deliver(), ("c", 1, false));
+    client.publish("q", b"1");
+    get(&mut client, "q", false);
+    assert_eq!(got(&mut client), (2, false, "1".into(), 0));
+}
+
+#[test]
+fn a_get_does_not_wait_for_a_consumer_whose_channel_is_full() {
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    client.consume("q", "c", false);
+    client.qos(1, true);
+    client.publish("q", b"0");
+    assert_eq!(client.delivery().deliver(), ("c", 1, false));
+    client.publish("q", b"1");
+    client.expect_silence();
+    get(&mut client, "q", false);
+    assert_eq!(got(&mut client), (2, false, "1".into(), 0));
+    client.ack(1, false);
+    client.publish("q", b"2");
+    assert_eq!(client.delivery().deliver(), ("c", 3, false));
+}
+
+#[test]
+fn to_ask_for_a_queue_keeps_it() {
+    use std::time::Duration;
+    use wherry_engine::BrokerOptions;
+    use wherry_engine::clock::Clock;
+    let options = BrokerOptions {
+        clock: Clock::virtual_at(1_000_000_000),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, Limits::default());
+    let mut client = server.channel();
+    client.declare_with("q", false, &encoded([("x-expires", Value::I32(1000))]));
+    for _ in 0..3 {
+        server
+            .front
+            .broker()
+            .advance(Duration::from_millis(750))
+            .unwrap();
+        client.send(
+            1,
+            &Method::QueueDeclare {
+                queue: "q",
+                passive: true,
+                durable: false,
+                exclusive: false,
+                auto_delete: false,
+                no_wait: false,
+                arguments: TableView::new(&[]),
+            },
+        );
+        client.expect(
+            1,
+            &Method::QueueDeclareOk {
+                queue: "q",
+                message_count: 0,
+                consumer_count: 0,
+            },
+        );
+    }
 }
 
 #[test]

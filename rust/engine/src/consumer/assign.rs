@@ -10,16 +10,40 @@ use crate::queue::ready::Token;
 /// keeps from the others, beside what it holds unsettled; large enough that a consumer is not asked for each message.
 pub const IN_TURN_AHEAD_MAX: usize = 64;
 
+/// The same where the messages would be dropped or refused otherwise, because the queue is at its limit of length: what
+/// a client that reads nothing may make the broker keep for it although the queue is limited.
+const OVERFLOW_AHEAD_MAX: usize = 65_536;
+
+/// Why messages are dealt out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// A consumer takes.
+    Turn,
+    /// A publisher found the queue at its limit; it waits for nobody.
+    Overflow,
+}
+
+impl Ahead {
+    fn max(self) -> usize {
+        match self {
+            Ahead::Turn => IN_TURN_AHEAD_MAX,
+            Ahead::Overflow => OVERFLOW_AHEAD_MAX,
+        }
+    }
+}
+
 /// The limit that a consumer shares with others is reached.
 pub(crate) struct Full;
 
 impl Consumer {
     /// How many more it may be given. A guess: `assign` looks again under the lock.
-    pub(crate) fn turn_room(&self) -> usize {
+    pub(crate) fn turn_room(&self, why: Ahead) -> usize {
         if self.is_cancelled() {
             return 0;
         }
-        let ahead = IN_TURN_AHEAD_MAX.saturating_sub(self.assigned.load(Ordering::Relaxed));
+        let ahead = why
+            .max()
+            .saturating_sub(self.assigned.load(Ordering::Relaxed));
         ahead.min(self.room(self.unacked.load(Ordering::Relaxed)))
     }
 
@@ -28,24 +52,33 @@ impl Consumer {
     pub(crate) fn reserve_turn(&self) -> Result<Option<Reserved>, Full> {
         match self.shared.get() {
             None => Ok(None),
+            Some(shared) if self.options.no_ack => (shared.room() > 0).then_some(None).ok_or(Full),
             Some(shared) => shared.reserve(1).map(Some).ok_or(Full),
         }
     }
 
-    /// Gives it messages in its turn; of a limit that it shares it has the places `reserved`. Returns those that it had no room for, and whether it now has something after
-    /// having had nothing: then it wants to hear of it.
+    /// Gives it messages in its turn; of a limit that it shares it has the places `reserved`. Returns those that it had no
+    /// room for, and whether it now has something after having had nothing: then it wants to hear of it. Who may not wait
+    /// is refused while somebody is at its ledger.
     pub(crate) fn assign(
         &self,
         given: Vec<(Token, Message)>,
         reserved: Option<Reserved>,
+        why: Ahead,
     ) -> (Vec<(Token, Message)>, bool) {
+        let mut ledger = match why {
+            Ahead::Turn => self.ledger.lock(),
+            Ahead::Overflow => match self.ledger.try_lock() {
+                Some(ledger) => ledger,
+                None => return (given, false),
+            },
+        };
         let mut given = given.into_iter();
-        let mut ledger = self.ledger.lock();
         if self.is_cancelled() {
             return (given.collect(), false);
         }
         let had_none = ledger.assigned.is_empty();
-        let ahead = IN_TURN_AHEAD_MAX.saturating_sub(ledger.assigned.len());
+        let ahead = why.max().saturating_sub(ledger.assigned.len());
         let room = ahead.min(self.room(ledger.held()));
         ledger.assigned.extend(given.by_ref().take(room));
         self.note_reserved(&ledger, reserved.map_or(0, Reserved::into_places));

@@ -68,7 +68,7 @@ impl Consumer {
         self.queue.ready.trim();
         // For what it gave back, for a notice that was spent on it, and for whoever may take now that it is gone.
         if self.queue.ready.has_ready() {
-            self.queue.wake(returned.max(1));
+            self.queue.after_entry(returned.max(1));
         }
         self.notify();
         self.queue.consumers.tell_active();

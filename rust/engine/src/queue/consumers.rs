@@ -164,6 +164,28 @@ impl Consumers {
         !higher.iter().any(|other| other.has_room())
     }
 
+    /// Messages for which those have room that are served in turn and may take.
+    pub(super) fn room(&self) -> usize {
+        if self.in_turn() == 0 {
+            return 0;
+        }
+        let list = self.list.lock();
+        let served = if self.single_active {
+            &list[..list.len().min(1)]
+        } else {
+            &list[..]
+        };
+        let in_turn: Vec<Arc<Consumer>> = served
+            .iter()
+            .filter(|known| known.in_turn)
+            .filter_map(|known| known.consumer.upgrade())
+            .collect();
+        drop(list);
+        in_turn
+            .iter()
+            .fold(0usize, |sum, one| sum.saturating_add(one.room_now()))
+    }
+
     pub(crate) fn all(&self) -> Vec<Arc<Consumer>> {
         let list = self.list.lock();
         let all = list

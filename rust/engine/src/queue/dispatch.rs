@@ -21,12 +21,13 @@
 
 use std::sync::{Arc, Weak};
 
+use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::Queue;
 use super::consumers::{Consumers, Registered};
 use super::ready::{TakeBuffer, Token};
-use crate::consumer::{Consumer, Reserved};
+use crate::consumer::{Ahead, Consumer, Reserved};
 use crate::message::Message;
 
 /// Messages dealt in one go: what a dispatch holds in its hand while the queue's lock is held.
@@ -115,7 +116,7 @@ impl Turn {
 impl Level {
     /// The members that have room, from whose turn it is on, but not more than there are messages. Also the room that
     /// they have together, which is known only when all were asked; else it is one each.
-    fn hands(&self, messages: usize) -> (Vec<Hand>, usize) {
+    fn hands(&self, messages: usize, why: Ahead) -> (Vec<Hand>, usize) {
         let mut hands: Vec<Hand> = Vec::new();
         let members = self.members.len();
         let start = self.members.partition_point(|m| m.sequence < self.next);
@@ -125,7 +126,7 @@ impl Level {
             }
             let member = &self.members[(start + step) % members];
             if let Some(consumer) = member.consumer.upgrade() {
-                let room = consumer.turn_room();
+                let room = consumer.turn_room(why);
                 if room > 0
                     && let Ok(reserved) = consumer.reserve_turn()
                 {
@@ -175,13 +176,33 @@ impl Queue {
     /// Deals what is ready out to the consumers that are served in turn, until nothing is ready or nobody has room.
     /// `caller` is about to take and needs no notice.
     pub(crate) fn dispatch(&self, caller: &Consumer) {
-        if !self.ready.has_ready() || self.core.is_closed() {
-            return;
+        if self.ready.has_ready() && !self.core.is_closed() {
+            self.deal(self.consumers.turn.lock(), Some(caller), Ahead::Turn);
         }
+    }
+
+    /// For a publisher that finds the queue at its limit of length: what consumers have room for is theirs and does not
+    /// count, as in RabbitMQ, which hands it to them when it is published. Waits for nobody, since publishers may hold
+    /// another queue's locks (a dead letter's do); then the consumers come too late for this one.
+    pub(crate) fn deal_out(&self) {
+        if self.consumers.in_turn() > 0
+            && self.ready.has_ready()
+            && !self.core.is_closed()
+            && let Some(turn) = self.consumers.turn.try_lock()
+        {
+            self.deal(turn, None, Ahead::Overflow);
+        }
+    }
+
+    fn deal(
+        &self,
+        mut turn: MutexGuard<'_, Option<Box<Turn>>>,
+        caller: Option<&Consumer>,
+        why: Ahead,
+    ) {
         let mut told: SmallVec<[Arc<Consumer>; 4]> = SmallVec::new();
         let mut came_back = 0;
         {
-            let mut turn = self.consumers.turn.lock();
             let turn = turn.get_or_insert_default();
             turn.refresh(&self.consumers);
             'levels: for level in &mut turn.levels {
@@ -194,7 +215,7 @@ impl Queue {
                 }
                 loop {
                     let ready = usize::try_from(self.ready.len()).unwrap_or(usize::MAX);
-                    let (mut hands, wanted) = level.hands(ready.clamp(1, DEAL_MAX));
+                    let (mut hands, wanted) = level.hands(ready.clamp(1, DEAL_MAX), why);
                     if wanted == 0 {
                         break;
                     }
@@ -207,16 +228,23 @@ impl Queue {
                         level.next = hands[at].sequence + 1;
                         at = (at + 1) % hands.len();
                     });
+                    let mut is_refused = false;
                     for hand in hands {
                         if hand.given.is_empty() {
                             continue;
                         }
-                        let (refused, is_first) = hand.consumer.assign(hand.given, hand.reserved);
+                        let is_callers = caller.is_some_and(|it| std::ptr::eq(it, &*hand.consumer));
+                        let (refused, is_first) =
+                            hand.consumer.assign(hand.given, hand.reserved, why);
+                        is_refused |= !refused.is_empty();
                         came_back += refused.len();
                         self.return_unseen(refused);
-                        if is_first && !std::ptr::eq(&*hand.consumer, caller) {
+                        if is_first && !is_callers {
                             told.push(hand.consumer);
                         }
+                    }
+                    if is_refused && why == Ahead::Overflow {
+                        break 'levels; // somebody is at that consumer now, and is not waited for
                     }
                     // Fewer may also mean that some had expired.
                     if taken < wanted && !self.ready.has_ready() {
@@ -225,6 +253,7 @@ impl Queue {
                 }
             }
         }
+        drop(turn);
         for consumer in told {
             // It is told now, and must not use up a notice that another one waits for.
             self.waiters.unregister(&consumer);

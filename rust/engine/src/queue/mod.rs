@@ -310,7 +310,14 @@ impl Queue {
         self.consumers.count()
     }
 
-    pub(crate) fn touch(&self) {
+    /// Whether a consumer that is served in turn has room: then it gets what is ready as soon as it is looked at, and
+    /// nothing is left for a `get`.
+    pub fn is_awaited(&self) -> bool {
+        self.consumers.room() > 0
+    }
+
+    /// Somebody uses it: a queue that expires when it is unused starts its time anew.
+    pub fn touch(&self) {
         self.last_used_ns
             .store(self.core.clock.now_ns(), Ordering::Relaxed);
     }
@@ -389,15 +396,29 @@ impl Queue {
             > QUEUE_HEAP_BYTES
     }
 
-    /// Whether `extra` further messages would stand above a length limit.
+    /// Whether `extra` further messages would stand above a length limit. Consumers get first what they have room for.
     pub(crate) fn is_full(&self, extra: u64) -> bool {
-        self.options
-            .max_length
-            .is_some_and(|max| self.counters.ready() + extra >= max)
-            || self
-                .options
+        let is_full = |extra: u64| {
+            let options = &self.options;
+            let counters = &self.counters;
+            let (ready, bytes) = (counters.ready(), counters.ready_bytes());
+            options.max_length.is_some_and(|max| ready + extra >= max)
+                || options.max_length_bytes.is_some_and(|max| bytes >= max)
+        };
+        if !is_full(extra) {
+            return false;
+        }
+        self.deal_out();
+        is_full(extra.saturating_sub(self.consumers.room() as u64))
+    }
+
+    /// Whether a length limit is exceeded.
+    pub(crate) fn is_over_length(&self) -> bool {
+        let (options, counters) = (&self.options, &self.counters);
+        options.max_length.is_some_and(|max| counters.ready() > max)
+            || options
                 .max_length_bytes
-                .is_some_and(|max| self.counters.ready_bytes() >= max)
+                .is_some_and(|max| counters.ready_bytes() > max)
     }
 
     pub(crate) fn count_rejected(&self, n: u64) {

@@ -88,8 +88,9 @@ impl Queue {
         }
     }
 
-    /// Room and notice for messages that just became ready.
-    pub(crate) fn after_publish(&self, n: usize) {
+    /// Room and notice for messages that just became ready: published, or returned. Of the latter the oldest go first if
+    /// others took their room meanwhile, as in RabbitMQ.
+    pub(crate) fn after_entry(&self, n: usize) {
         let options = self.options();
         if options.overflow == Overflow::DropHead
             && (options.max_length.is_some() || options.max_length_bytes.is_some())
@@ -158,7 +159,7 @@ impl Queue {
                     }
                     self.enter(token.stored(), body_bytes);
                     self.return_to_place(token, note);
-                    self.wake(1);
+                    self.after_entry(1);
                 }
                 Waiting::Dead {
                     stored,
@@ -347,15 +348,11 @@ impl Queue {
 
     /// ready → settled: the oldest make room, in a priority queue those of the lowest level.
     fn drop_head(&self) {
-        let options = self.options();
         let mut buffer = TakeBuffer::default();
-        while options
-            .max_length
-            .is_some_and(|max| self.counters.ready() > max)
-            || options
-                .max_length_bytes
-                .is_some_and(|max| self.counters.ready_bytes() > max)
-        {
+        if self.is_over_length() {
+            self.deal_out();
+        }
+        while self.is_over_length() {
             let _steady = self.steady();
             let Some((level, position, stored)) = self.ready.take_least(&mut buffer) else {
                 return;

@@ -15,7 +15,7 @@ impl Queue {
     pub(crate) fn lose(&self, token: Token, body_bytes: u64) -> Result<Ticket, Error> {
         let Some(limit) = self.options().delivery_limit.filter(|_| !self.is_deleted()) else {
             self.give_back(token, body_bytes);
-            self.wake(1);
+            self.after_entry(1);
             return Ok(Ticket::NONE);
         };
         let _steady = self.steady();
@@ -31,7 +31,7 @@ impl Queue {
         }
         let ticket = self.record_requeue(&token, note, 0);
         self.requeue(token, note, body_bytes);
-        self.wake(1);
+        self.after_entry(1);
         ticket
     }
 
@@ -141,7 +141,7 @@ impl Queue {
         let ticket = self.record_requeue(&token, note, due_ns);
         if due_ns == 0 {
             self.requeue(token, note, body_bytes);
-            self.wake(1);
+            self.after_entry(1);
         } else {
             add(&self.counters.done.requeued, 1);
             self.put_off(token, note, body_bytes, due_ns);
