@@ -49,8 +49,8 @@ impl Target {
 /// What a session keeps for SEND.
 #[derive(Default)]
 pub(super) struct Sender {
-    /// By destination, as it came.
-    targets: HashMap<Box<str>, Target>,
+    /// By destination, as it came. Few, so that nobody gains by names that collide.
+    targets: HashMap<Box<str>, Target, foldhash::fast::RandomState>,
     properties: Vec<u8>,
     table: Vec<u8>,
 }
