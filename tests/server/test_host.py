@@ -128,6 +128,22 @@ def test_two_runs_one_after_the_other_and_one_beside() -> None:
     poller.close()
 
 
+def test_a_wake_up_that_comes_late_touches_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosts: list[_host._Host] = []
+
+    async def main() -> None:
+        hosts.append(_host._current.host)
+
+    run(main)
+    wakes = []
+    monkeypatch.setattr(Epoll, "wake", lambda self: wakes.append(self))
+    # What trio's thread does when the loop has taken its call before it could wake the loop.
+    hosts[0]._soon(lambda: None)
+    assert wakes == []
+
+
 def test_an_interrupt_reaches_the_guest() -> None:
     cleaned = []
 

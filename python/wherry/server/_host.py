@@ -57,11 +57,23 @@ class _Host:
         self.epoll = Epoll(busy_wait_ns=busy_wait_us * 1000)
         self._calls: deque[Callable[[], object]] = deque()
         self._outcome: Outcome[Any] | None = None
+        # Held while the loop's descriptor is used from another thread, or closed.
+        self._waking = threading.Lock()
+        self._closed = False
 
     def _soon(self, function: Callable[[], object]) -> None:
-        """From any thread, and from signal handlers."""
-        self._calls.append(function)
-        self.epoll.wake()
+        """From the thread of trio's that waits."""
+        # The call can be over, and the run with it, before this thread comes to wake the loop; the
+        # descriptor would be somebody else's then.
+        with self._waking:
+            self._calls.append(function)
+            if not self._closed:
+                self.epoll.wake()
+
+    def close(self) -> None:
+        with self._waking:
+            self._closed = True
+            self.epoll.close()
 
     def _done(self, outcome: Outcome[Any]) -> None:
         self._outcome = outcome
@@ -104,7 +116,7 @@ def run(function: Callable[..., Awaitable[T]], *args: object, busy_wait_us: int 
         return host.run(function, *args)
     finally:
         _current.host = None
-        host.epoll.close()
+        host.close()
 
 
 def sockets() -> Poller:
