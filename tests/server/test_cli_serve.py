@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -15,6 +16,7 @@ import pika
 import pytest
 from processes import WAIT_SECONDS_MAX, Serving, clean_environment
 
+from wherry.server._settings import STOMP_PORT
 from wherry.server.users import UserStore
 
 DEFINITIONS = Path(__file__).parent / "data" / "rabbitmq-3.10-definitions.json"
@@ -237,3 +239,24 @@ def test_a_port_in_use_is_a_line(serving: Serving) -> None:
     done = wherry("serve", "--port", serving.port, "--host", "127.0.0.1", status=1)
     assert "Traceback" not in done.stderr
     assert str(serving.port) in done.stderr
+
+
+def test_two_brokers_need_different_ports_of_amqp_only() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with socket.socket() as taken, contextlib.suppress(OSError):
+        # By us, or by whoever has it already.
+        taken.bind(("127.0.0.1", STOMP_PORT))
+        taken.listen()
+        serving = Serving("--memory", "--port", port)
+        try:
+            serving.wait_for_log(
+                f"STOMP is not served, since 127.0.0.1:{STOMP_PORT} is in use: give --stomp-port"
+            )
+            with serving.connect() as connection:
+                connection.channel()
+        finally:
+            serving.close()
+        # Asked for, it is an error.
+        done = wherry("serve", "--memory", "--port", 0, "--stomp-port", STOMP_PORT, status=1)
+        assert f"cannot listen on 127.0.0.1:{STOMP_PORT}" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -56,19 +57,47 @@ def _addresses(host: str | None, port: int) -> tuple[str, ...]:
 
 def _with_stomp(loaded: Loaded, host: str | None, port: int | None) -> Loaded:
     """STOMP goes where AMQP goes, unless something says where: to the same host, and with port 0
-    to a free port.
+    to a free port. Nobody asked for it, so if the port is taken there is a warning and no STOMP:
+    two brokers of one machine need different ports of AMQP only.
     """
-    if "stomp.listeners" in loaded.sources or (host is None and port != 0):
+    if "stomp.listeners" in loaded.sources:
         return loaded
     from dataclasses import replace
 
     from wherry.server._settings import STOMP_PORT
 
-    listeners = _addresses(host, 0 if port == 0 else STOMP_PORT)
+    listeners = loaded.config.stomp.listeners
+    sources, warnings = loaded.sources, loaded.warnings
+    if host is not None or port == 0:
+        listeners = _addresses(host, 0 if port == 0 else STOMP_PORT)
+        sources = {**sources, "stomp.listeners": "command line"}
+    taken = next((address for address in listeners if _is_taken(address)), None)
+    if taken is not None:
+        listeners = ()
+        warnings = (
+            *warnings,
+            f"STOMP is not served, since {taken} is in use: give --stomp-port for another one",
+        )
     config = replace(loaded.config, stomp=replace(loaded.config.stomp, listeners=listeners))
-    return replace(
-        loaded, config=config, sources={**loaded.sources, "stomp.listeners": "command line"}
-    )
+    return replace(loaded, config=config, sources=sources, warnings=warnings)
+
+
+def _is_taken(address: str) -> bool:
+    """Whether somebody else listens there. All else that may be wrong is found when it is bound."""
+    from wherry.server.config import parse_address
+
+    if "LISTEN_FDS" in os.environ:
+        return False  # it may be for us
+    host, port = parse_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            if sys.platform != "win32":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 @click.command()
