@@ -332,7 +332,9 @@ impl Committer {
             attention |= self.retire()?;
         }
         let more = self.prepare()?;
-        if attention || self.asked.1 != self.active.header.number {
+        // As long as nobody was asked, what has come to be dead since the last look may be enough now: the next segment
+        // may be long in coming.
+        if attention || self.asked.0 == 0 || self.asked.1 != self.active.header.number {
             self.ask_for_evacuation();
         }
         Ok(more)

@@ -5,11 +5,14 @@ mod common;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use common::{Collect, Record, open_journal, recovered, tiny};
 use wherry_journal::testing::{MemoryDisk, Sabotage};
-use wherry_journal::{AppendError, Class, Journal, Options, ReadError, Replay, segment_of};
+use wherry_journal::{
+    AppendError, Class, Journal, Observer, Options, ReadError, Replay, segment_of,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -101,6 +104,42 @@ impl Queue {
             assert_eq!((last.at, &last.payload), (*at, &Self::payload(*number)));
         }
     }
+}
+
+/// Hears what the journal asks for.
+struct Asked(parking_lot::Mutex<Sender<()>>);
+
+impl Observer for Asked {
+    fn wants_evacuation(&self) {
+        self.0.lock().send(()).unwrap();
+    }
+}
+
+#[test]
+fn what_is_dead_is_noticed_without_a_new_segment() {
+    // With what the segments leave empty: as long as all of it lives there is nothing to be done.
+    const LIVE_BYTES: u32 = 300;
+    let disk = MemoryDisk::new();
+    let (journal, _) = open_journal(&disk, tiny(), Sabotage::default()).unwrap();
+    let (sender, asked) = channel();
+    journal.set_observer(Arc::new(Asked(parking_lot::Mutex::new(sender))));
+    let mut live = Vec::new();
+    for _ in 0..600 {
+        let (at, ticket) = append(&journal, &[7; 100]);
+        journal.retain(at, LIVE_BYTES);
+        live.push(at);
+        assert!(journal.wait_durable(ticket, Some(PATIENCE)).unwrap());
+    }
+    let newest = segment_of(*live.last().unwrap());
+    // The oldest segment keeps the one that it begins with, so it never becomes empty.
+    for at in &live[1..] {
+        journal.release(*at, LIVE_BYTES);
+    }
+    let (at, ticket) = append(&journal, b"the only one that is written after it");
+    assert!(journal.wait_durable(ticket, Some(PATIENCE)).unwrap());
+    assert_eq!(segment_of(at), newest);
+    asked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(journal.evacuation(), Some(segment_of(live[0])));
 }
 
 #[test]
