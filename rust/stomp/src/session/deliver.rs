@@ -174,6 +174,9 @@ fn rest(one: &mut Subscription) -> bool {
 #[inline]
 fn write_one(one: &mut Subscription, cn: &mut Connection, delivery: &Delivery, out: &mut Vec<u8>) {
     one.last = one.last.max(delivery.tag);
+    if one.has_lease && one.mode != AckMode::Auto {
+        one.lend(delivery.tag, cn.limits().unacked_per_channel_max);
+    }
     let start = out.len();
     write_message(one, cn.version, delivery, delivery.redelivered, false, out);
     one.delivery_bytes = out.len() - start;

@@ -3,6 +3,9 @@
 //! The name of a delivery is in `id` (1.2) or `message-id` (before). In mode `client` it stands for everything up to it of
 //! its subscription. A NACK goes back to its queue, or with `requeue:false` to the dead letters; both count as a failed
 //! attempt where the queue counts.
+//!
+//! A delivery whose lease has ended is settled with no effect, once: its message went back to the queue, and the client could
+//! not know. In a transaction it is an error, since what was to go together with it must not happen without it.
 
 use wherry_engine::{Error, Outcome, Ticket};
 
@@ -55,11 +58,17 @@ pub(super) fn settle(core: &mut Core, frame: &Frame<'_>, nack: bool) -> Result<T
         core.transactions
             .settle(&transaction, slot, &consumer, tag, multiple, outcome)
             .map_err(|refusal| named_refusal(refusal, &name))?;
+        if subscription.has_lease {
+            core.transactions
+                .note_lent(&transaction, slot, number, multiple);
+        }
         return Ok(Then::AtCommit(Ticket::NONE));
     }
+    let was_lent = subscription.has_lease && subscription.take_back(number, multiple);
     let before = consumer.unacked();
     let ticket = match consumer.settle(tag, multiple, outcome) {
         Ok(ticket) => ticket,
+        Err(Error::UnknownDelivery { .. }) if was_lent => Ticket::NONE,
         Err(Error::UnknownDelivery { .. }) => return Err(Unfound::Message.refusal(&name)),
         Err(error) => return Err(error.into()),
     };

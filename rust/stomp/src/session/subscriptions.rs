@@ -5,7 +5,7 @@
 //! subscription that was ended keeps its slot until what it delivered is settled: whoever unsubscribes first and acknowledges
 //! then means what he says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wherry_engine::Consumer;
@@ -55,6 +55,8 @@ pub(super) struct Subscription {
     pub(super) counts_attempts: bool,
     /// Whether deliveries can come back without the client's doing.
     pub(super) has_lease: bool,
+    /// With a lease: numbers of deliveries that the client has not settled, whether or not they are its own still.
+    lent: BTreeSet<u64>,
     /// Bytes of the last delivery on the wire: a guess at the next.
     pub(super) delivery_bytes: usize,
     /// The queue that goes when the client ends the subscription for good.
@@ -92,6 +94,7 @@ impl Subscription {
             last: 0,
             counts_attempts: options.delivery_limit.is_some() || options.retry.is_some(),
             has_lease: options.lease.is_some(),
+            lent: BTreeSet::new(),
             delivery_bytes: 256,
             durable_queue: None,
             consumer,
@@ -109,6 +112,25 @@ impl Subscription {
         number
             .checked_sub(self.offset)
             .filter(|tag| (1..=self.last).contains(tag))
+    }
+
+    /// A delivery under a lease goes out. Of more than `most` that a client never settles the oldest are forgotten.
+    pub(super) fn lend(&mut self, tag: u64, most: u32) {
+        let number = self.number(tag);
+        self.lent.insert(number);
+        if self.lent.len() > most as usize {
+            self.lent.pop_first();
+        }
+    }
+
+    /// The client settles a delivery, or all up to it. Whether it may although the delivery is not outstanding: its lease
+    /// has ended, which the client could not know. Once; what it settled is used up.
+    pub(super) fn take_back(&mut self, number: u64, multiple: bool) -> bool {
+        let was_lent = self.lent.remove(&number);
+        if multiple {
+            self.lent = self.lent.split_off(&number);
+        }
+        was_lent
     }
 
     /// For an ERROR about it.
@@ -234,12 +256,12 @@ impl Subscriptions {
         self.tidy(slot);
     }
 
-    /// After something of a leaving one was settled: lets it go if that was the last. Also when its queue is gone the client
-    /// may settle what it has, without effect.
+    /// After something of a leaving one was settled: lets it go if that was the last. Also when its queue is gone, or a lease
+    /// has ended, the client may settle what it has, without effect.
     pub(super) fn tidy(&mut self, slot: u32) {
         let done = self
             .get_mut(slot)
-            .is_some_and(|one| one.leaving && one.consumer.unacked() == 0);
+            .is_some_and(|one| one.leaving && one.consumer.unacked() == 0 && one.lent.is_empty());
         if done {
             self.remove(slot);
             self.leaving.retain(|other| *other != slot);

@@ -34,6 +34,8 @@ struct Open {
     receipts: Vec<Box<str>>,
     /// Subscriptions that it settles something of.
     slots: SmallVec<[u32; 4]>,
+    /// What it settles of deliveries under a lease: slot, number, whether all up to it.
+    lent: Vec<(u32, u64, bool)>,
 }
 
 /// The open transactions of a connection.
@@ -125,6 +127,13 @@ impl Transactions {
         Ok(())
     }
 
+    /// What it settles was under a lease: used up when it is committed.
+    pub(super) fn note_lent(&mut self, name: &str, slot: u32, number: u64, multiple: bool) {
+        if let Some(open) = self.open.get_mut(name) {
+            open.lent.push((slot, number, multiple));
+        }
+    }
+
     /// A frame of the transaction asks for a receipt.
     pub(super) fn note_receipt(&mut self, name: &str, receipt: &str) -> Result<(), Refusal> {
         let all = self.bytes + receipt.len();
@@ -182,6 +191,7 @@ pub(super) fn begin(core: &mut Core, frame: &Frame<'_>) -> Result<(), Refusal> {
         bytes: 0,
         receipts: Vec::new(),
         slots: SmallVec::new(),
+        lent: Vec::new(),
     };
     transactions.insert(name, open);
     Ok(())
@@ -210,6 +220,12 @@ pub(super) fn try_commit(core: &mut Core, name: &str) -> Result<Option<Ticket>, 
         Err(error) => return Err(refusal(error)),
     };
     if let Some(open) = core.transactions.remove(name) {
+        for (slot, number, multiple) in open.lent {
+            // Numbers are never given twice: one of a slot that is another's by now is not there.
+            if let Some(subscription) = core.subscriptions.get_mut(slot) {
+                subscription.take_back(number, multiple);
+            }
+        }
         for slot in open.slots {
             super::settle::settled(core, slot);
         }

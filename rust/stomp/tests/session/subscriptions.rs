@@ -1,7 +1,10 @@
 //! SUBSCRIBE, ACK, NACK, UNSUBSCRIBE.
 
-use wherry_engine::NewMessage;
-use wherry_session::Session as _;
+use std::time::Duration;
+
+use wherry_engine::clock::Clock;
+use wherry_engine::{BrokerOptions, NewMessage};
+use wherry_session::{Limits, Session as _};
 use wherry_stomp::codec::Version;
 
 use crate::client::{Client, Got, Server};
@@ -178,6 +181,96 @@ fn what_was_delivered_can_be_settled_behind_unsubscribe() {
     client.ask("UNSUBSCRIBE\nid:1\n\n\0");
     client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client-individual\n\n\0");
     client.send(&format!("ACK\nid:{}\n\n\0", third.get("ack")));
+    client.error("Message not found");
+}
+
+/// A server whose clock stands still, and how it moves on by two seconds.
+pub(crate) fn at_rest() -> (Server, impl Fn()) {
+    let options = BrokerOptions {
+        clock: Clock::virtual_at(1_000_000_000),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, Limits::default());
+    let broker = server.front.broker().clone();
+    (server, move || {
+        broker.advance(Duration::from_secs(2)).unwrap();
+    })
+}
+
+#[test]
+fn settling_a_delivery_whose_lease_ended_means_nothing_once() {
+    for (mode, command) in [
+        ("client", "ACK"),
+        ("client-individual", "ACK"),
+        ("client-individual", "NACK"),
+    ] {
+        let (server, end_of_lease) = at_rest();
+        let mut client = server.v12();
+        client.ask(&format!(
+            "SUBSCRIBE\nid:1\ndestination:/queue/q\nack:{mode}\nx-lease:1000\nprefetch-count:1\n\n\0"
+        ));
+        publish(&server, "q", 1);
+        let first = client.message();
+        end_of_lease();
+        let second = client.message();
+        assert_eq!(second.get("redelivered"), "true");
+        let settle = |message: &Got| {
+            let receipt = "receipt:late\n";
+            format!("{command}\nid:{}\n{receipt}\n\0", message.get("ack"))
+        };
+        client.send(&settle(&first));
+        client.receipt("late");
+        assert_eq!(unacked(&server, "q"), (0, 1), "it is whose who has it now");
+        ack(&mut client, &second);
+        assert_eq!(unacked(&server, "q"), (0, 0));
+        client.send(&settle(&first));
+        client.error("Message not found");
+        drop(client);
+        server.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_late_acknowledgement_behind_unsubscribe_means_nothing() {
+    let (server, end_of_lease) = at_rest();
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client\nx-lease:1000\n\n\0");
+    publish(&server, "q", 2);
+    let (first, second) = (client.message(), client.message());
+    client.ask("UNSUBSCRIBE\nid:1\n\n\0");
+    end_of_lease();
+    assert_eq!(unacked(&server, "q"), (2, 0));
+    ack(&mut client, &first);
+    ack(&mut client, &second);
+    assert_eq!(unacked(&server, "q"), (2, 0));
+    // And that was all of it.
+    client.send(&format!("ACK\nid:{}\n\n\0", second.get("ack")));
+    client.error("Subscription not found");
+}
+
+#[test]
+fn what_a_client_never_settles_of_leases_is_forgotten() {
+    let limits = Limits {
+        unacked_per_channel_max: 2,
+        ..Limits::default()
+    };
+    let options = BrokerOptions {
+        clock: Clock::virtual_at(1_000_000_000),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, limits);
+    let mut client = server.v12();
+    client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client-individual\nx-lease:1000\n\n\0");
+    publish(&server, "q", 1);
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        got.push(client.message());
+        let broker = server.front.broker();
+        broker.advance(Duration::from_secs(2)).unwrap();
+    }
+    ack(&mut client, &got[1]);
+    client.message();
+    client.send(&format!("ACK\nid:{}\n\n\0", got[0].get("ack")));
     client.error("Message not found");
 }
 

@@ -4,7 +4,7 @@ use wherry_session::Session as _;
 use wherry_stomp::session::{ACTIONS_MAX, TRANSACTION_BYTES_MAX, TRANSACTIONS_MAX};
 
 use crate::client::Server;
-use crate::subscriptions::{bodies, publish, unacked};
+use crate::subscriptions::{at_rest, bodies, publish, unacked};
 
 #[test]
 fn nothing_of_a_transaction_happens_before_its_commit() {
@@ -57,6 +57,56 @@ fn an_abort_leaves_everything_as_it_was() {
     client.nothing();
     client.ask("COMMIT\ntransaction:t\n\n\0");
     assert_eq!(client.message().text(), "1");
+}
+
+#[test]
+fn a_transaction_with_a_delivery_whose_lease_ended_does_nothing() {
+    for late in ["ACK", "COMMIT"] {
+        let (server, end_of_lease) = at_rest();
+        let mut client = server.v12();
+        client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client\nx-lease:1000\n\n\0");
+        publish(&server, "q", 1);
+        let message = client.message();
+        client.ask("BEGIN\ntransaction:t\n\n\0");
+        client.send("SEND\ndestination:/queue/results\ntransaction:t\n\ndone\0");
+        let ack = format!("ACK\nid:{}\ntransaction:t\n\n\0", message.get("ack"));
+        if late == "COMMIT" {
+            client.send(&ack);
+        }
+        end_of_lease();
+        client.message();
+        client.send(if late == "COMMIT" {
+            "COMMIT\ntransaction:t\n\n\0"
+        } else {
+            &ack
+        });
+        client.error("Message not found");
+        assert_eq!(unacked(&server, "results"), (0, 0));
+    }
+}
+
+#[test]
+fn what_a_transaction_settled_under_a_lease_is_used_up_by_its_commit() {
+    for (end, again) in [("ABORT", true), ("COMMIT", false)] {
+        let (server, end_of_lease) = at_rest();
+        let mut client = server.v12();
+        client.ask("SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client\nx-lease:1000\n\n\0");
+        publish(&server, "q", 1);
+        let id = client.message().get("ack").to_string();
+        client.ask("BEGIN\ntransaction:t\n\n\0");
+        client.send(&format!("ACK\nid:{id}\ntransaction:t\n\n\0"));
+        client.ask(&format!("{end}\ntransaction:t\n\n\0"));
+        end_of_lease();
+        if again {
+            client.message();
+        }
+        client.send(&format!("ACK\nid:{id}\n\n\0"));
+        if again {
+            client.nothing();
+        } else {
+            client.error("Message not found");
+        }
+    }
 }
 
 #[test]
