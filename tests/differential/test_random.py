@@ -15,6 +15,7 @@ import pytest
 
 from differential import differences
 from differential.random_steps import QUEUES, Generator
+from differential.shrink import shrink
 from differential.steps import Run, prefix
 from wire import brokers
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STEPS = 60
-SHRINK_RUNS_MAX = 150
 
 FIRST, _, LAST = os.environ.get("WHERRY_SEEDS", "0:20").partition(":")
 SEEDS = range(int(FIRST), int(LAST))
@@ -59,25 +59,6 @@ def first_difference(
     return None
 
 
-def shrink(pair: tuple[brokers.Broker, brokers.Broker], steps: list[Any]) -> list[Any]:
-    """Fewer steps that still differ: halves, quarters, ... single ones left out while it does."""
-    runs = 0
-    size = len(steps) // 2
-    while size and runs < SHRINK_RUNS_MAX:
-        at = 0
-        while at < len(steps) and runs < SHRINK_RUNS_MAX:
-            fewer = steps[:at] + steps[at + size :]
-            runs += 1
-            # What opens is never left out: without it nothing else means anything.
-            kept = [step for step in steps[at : at + size] if step[2] in ("connect", "open")]
-            if not kept and first_difference(pair, fewer) is not None:
-                steps = fewer
-            else:
-                at += size
-        size //= 2
-    return steps
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_same_answers(seed: int, pair: tuple[brokers.Broker, brokers.Broker]) -> None:
     steps = Generator(seed).sequence(STEPS)
@@ -90,7 +71,11 @@ def test_same_answers(seed: int, pair: tuple[brokers.Broker, brokers.Broker]) ->
     again = first_difference(pair, steps)
     if again is None:
         return
-    steps = shrink(pair, steps)
+    steps = shrink(
+        steps,
+        lambda step: step[2] in ("connect", "open"),
+        lambda fewer: first_difference(pair, fewer) is not None,
+    )
     found = first_difference(pair, steps) or again
     listing = "\n".join(json.dumps(step) for step in steps)
     pytest.fail(

@@ -180,6 +180,8 @@ def _start_rabbitmq(port: int, tls: Tls | None, stomp: Stomp | None) -> Broker:
     plugins = ""
     stomp_port = web_port = 0
     if stomp is not None:
+        if not any(RABBITMQ_SERVER.parents[1].glob("lib/*/plugins/rabbitmq_web_stomp-*")):
+            raise Unavailable("RabbitMQ's plugins for STOMP are not installed")
         plugins = "rabbitmq_stomp, rabbitmq_web_stomp"
         stomp_port, web_port = stomp.port or free_port(), stomp.web_port or free_port()
         configuration += (

@@ -18,6 +18,7 @@ deliveries (a step may use them), the names of queues that the broker chose.
 from __future__ import annotations
 
 import re
+import select
 from typing import TYPE_CHECKING, Any
 
 from wire.peer import Peer, Silence
@@ -34,6 +35,9 @@ PAUSE_SECONDS = 0.15
 """RabbitMQ's queues, channels and connections are processes: how long nothing must come of one
 before the step is taken for done.
 """
+
+ARRIVED_SECONDS = 0.001
+"""How long to wait for what has arrived already."""
 
 _GENERATED = re.compile(
     r"(amq\.gen-|stomp-subscription-|amq\.rabbitmq\.reply-to\.|session-)[A-Za-z0-9_\-=.]+"
@@ -56,6 +60,7 @@ class Run:
         self.deliveries: dict[str, str] = {}
         self.amqp_tags: list[int] = []
         self.syncs = 0
+        self.pause_seconds = PAUSE_SECONDS
 
     def __enter__(self) -> Run:
         return self
@@ -91,7 +96,9 @@ class Run:
                 self._remember(dict(pairs))
                 peer.send(command, [(key, value) for key, value in pairs], body)
         self._settle(seen)
-        for one in seen.values():
+        # In the order of their names: who was seen first is a matter of chance, and numbers what
+        # is named here.
+        for _, one in sorted(seen.items()):
             self._finish(one)
         return seen
 
@@ -188,10 +195,9 @@ class Run:
             for name, peer in self.peers.items():
                 if not peer.ended and name in self.logged_in:
                     self._round(seen, name)
-        for name in self.peers:
-            # Before the login there is no round trip.
-            if self.broker.kind == "rabbitmq" or name not in self.logged_in:
-                self._drain(seen, name)
+        # Before the login there is no round trip.
+        rabbitmq = self.broker.kind == "rabbitmq"
+        self._drain(seen, [one for one in self.peers if rabbitmq or one not in self.logged_in])
 
     def _round(self, seen: Seen, name: str) -> None:
         peer = self.peers[name]
@@ -212,11 +218,21 @@ class Run:
             if frame.command == "eof":
                 return
 
-    def _drain(self, seen: Seen, name: str) -> None:
+    def _drain(self, seen: Seen, names: list[str]) -> None:
+        """Whatever comes until none of them has got anything for `pause_seconds`."""
+        while True:
+            for name in names:
+                self._read_all(seen, name)
+            sockets = {self.peers[one].socket for one in names if not self.peers[one].ended}
+            if not sockets or not select.select(sockets, [], [], self.pause_seconds)[0]:
+                return
+
+    def _read_all(self, seen: Seen, name: str) -> None:
+        """What has arrived."""
         peer = self.peers[name]
         while not peer.ended:
             try:
-                frame = peer.read(PAUSE_SECONDS)
+                frame = peer.read(ARRIVED_SECONDS)
             except Silence:
                 return
             self._note(seen, name, frame)
