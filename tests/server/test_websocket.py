@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,12 @@ from clients import channel
 from wherry.server import TLS
 from wherry.server._origins import Origins, parse_origin
 from wherry.server._tls import TransportFailed
-from wherry.server._websocket import HEAD_BYTES_MAX, SUBPROTOCOLS, WebSocket
+from wherry.server._websocket import (
+    FRAMES_PER_TURN,
+    HEAD_BYTES_MAX,
+    SUBPROTOCOLS,
+    WebSocket,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -278,8 +284,19 @@ REFUSED = [
     (request(Upgrade=None), 400),
     (request(Connection="close"), 400),
     (request(Host=None), 400),
-    (request(Sec_WebSocket_Version="8"), 400),
+    (request(Sec_WebSocket_Version=None), 400),
+    (request(Sec_WebSocket_Version="8"), 426),
     (request(Sec_WebSocket_Key=None), 400),
+    (request(Sec_WebSocket_Key=""), 400),
+    (request(Sec_WebSocket_Key="x"), 400),
+    (request(Sec_WebSocket_Key="MTIzNDU2Nzg5MDEyMzQ1"), 400),  # 15 bytes
+    (request(Sec_WebSocket_Key="MTIzNDU2Nzg5MDEyMzQ1Njc="), 400),  # 17
+    (request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ"), 400),
+    (request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==x"), 400),
+    (request(Sec_WebSocket_Key="dGhlIHNhbXBs!!!ZSBub25jZQ=="), 400),
+    (request(sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ=="), 400),  # a second one
+    (request().replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
+    (request().replace(b"HTTP/1.1", b"HTTP/0.9"), 400),
     (request(Host="\xff"), 400),
     (request(Sec_WebSocket_Protocol="\xff"), 400),
     (request(Origin="https://evil.example"), 403),
@@ -306,6 +323,21 @@ def test_requests_that_are_refused(broker: TestBroker, data: bytes, status: int)
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-length: %d\r\n" % len(body) in head
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (request().replace(b"HTTP/1.1", b"HTTP/1.0"), b"WebSocket needs HTTP/1.1"),
+        (request(Sec_WebSocket_Key="x"), b"Sec-WebSocket-Key must be one"),
+        (request(Sec_WebSocket_Version="8"), b"\r\nSec-WebSocket-Version: 13\r\n"),
+    ],
+)
+def test_a_refusal_says_what_was_wrong(data: bytes, text: bytes) -> None:
+    peer = Peer()
+    with pytest.raises(TransportFailed):
+        peer.feed(data)
+    assert text in peer.server.pending()
 
 
 def test_a_handshake_that_stalls_is_closed() -> None:
@@ -342,7 +374,13 @@ class Peer:
         return self.client.send(Request(host="127.0.0.1", target="/ws"))
 
     def feed(self, data: bytes) -> None:
-        """Bytes off the client's socket."""
+        """Bytes off the client's socket, in as many turns as they take."""
+        self.turn(data)
+        while self.server.unfinished:
+            self.turn(b"")
+
+    def turn(self, data: bytes) -> None:
+        self.server.turn()
         for count in self.server.receive(memoryview(data), self.buffer):
             self.closed |= count == 0
             self.payload += bytes(self.buffer[:count])
@@ -404,6 +442,80 @@ def test_a_buffer_smaller_than_what_comes() -> None:
     assert peer.payload == ("ab✓" * 10 + "xyz").encode()
 
 
+def masked(first: int, payload: bytes, mask_bit: int = 0x80) -> bytes:
+    return bytes([first, mask_bit | len(payload), *b"\0\0\0\0"[: mask_bit // 32]]) + payload
+
+
+EMPTY = {
+    "fragments": masked(0x00, b""),
+    "messages": masked(0x81, b""),
+    "pings": masked(0x89, b""),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_turn_takes_so_many_frames(kind: str) -> None:
+    peer = Peer().open()
+    if kind == "fragments":
+        peer.feed(masked(0x01, b""))
+    frame = masked(0x80 if kind == "fragments" else 0x81, b"x")
+    peer.turn(EMPTY[kind] * (2 * FRAMES_PER_TURN) + frame)
+    assert peer.server.unfinished
+    peer.turn(b"")
+    assert peer.server.unfinished
+    assert peer.payload == b""
+    peer.turn(b"")
+    assert not peer.server.unfinished
+    assert peer.payload == b"x"
+
+
+def test_a_goodbye_among_frames_waits_for_its_turn() -> None:
+    peer = Peer().open()
+    data = masked(0x81, b"x") * FRAMES_PER_TURN + peer.client.send(CloseConnection(1000))
+    peer.turn(data)
+    assert not peer.closed
+    peer.feed(b"")
+    assert peer.closed
+    assert not peer.server.unfinished
+    assert peer.payload == b"x" * FRAMES_PER_TURN
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_others_have_their_turn_between_tiny_frames(
+    tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    path = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    answered: list[str] = []
+    encode = WebSocket.encode
+
+    def noting(self: WebSocket, data: bytes) -> bytes:
+        answered.extend(re.findall(r"receipt-id:(\w+)", data.decode()))
+        return encode(self, data)
+
+    monkeypatch.setattr(WebSocket, "encode", noting)
+    with wherry.testing.broker(tls=TLS(path) if tls else None) as broker:
+        flood = dial(broker, sslopt={"context": context})
+        enter(flood)
+        beside = dial(broker, sslopt={"context": context})
+        enter(beside)
+        # Both have sent all before the server looks at either, at the flood first.
+        broker.faults.pause_reading()
+        receipt = "SEND\ndestination:/topic/t\nreceipt:{}\n\n\0"
+        flood.sock.sendall(
+            EMPTY["messages"] * 1000 + masked(0x81, receipt.format("flood").encode())
+        )
+        beside.send(receipt.format("beside"))
+        broker.faults.resume_reading()
+        assert "receipt-id:flood" in flood.recv()
+        assert "receipt-id:beside" in beside.recv()
+        broker.wait_idle()
+    assert answered == ["beside", "flood"]
+
+
 def test_of_many_pings_the_last_is_answered() -> None:
     peer = Peer().open()
     for number in range(100):
@@ -426,10 +538,6 @@ def failing(peer: Peer, data: bytes) -> CloseReason:
     peer.feed(b"anything")  # does not matter any more
     assert peer.server.encode(b"x") == b""
     return CloseReason(close.code)
-
-
-def masked(first: int, payload: bytes, mask_bit: int = 0x80) -> bytes:
-    return bytes([first, mask_bit | len(payload), *b"\0\0\0\0"[: mask_bit // 32]]) + payload
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from wherry.server._transport import transport
 if TYPE_CHECKING:
     from wherry.server._hub import Hub
     from wherry.server._listener import Endpoint
+    from wherry.server._transport import Transport
 
 log = logging.getLogger("wherry.server")
 
@@ -43,6 +44,8 @@ LINGER_SECONDS = 3.0
 # Read at a time of who has not logged in: what stands behind the login has to be kept until that is
 # verified, and sessions keep so much of a stranger's.
 _EARLY_READ_BYTES = 64 << 10
+
+_NOTHING = memoryview(b"")
 
 _AUTHENTICATE = _core.Session.AUTHENTICATE
 _CLOSE = _core.Session.CLOSE
@@ -64,6 +67,7 @@ class Connection:
         "_leaving",
         "_socket",
         "_transport",
+        "_unparsed",
         "_unsent",
         "_what",
         "accepted_at",
@@ -112,6 +116,8 @@ class Connection:
         self._unsent: memoryview | None = None
         # Among it are a transport's own answers: until they are gone nothing is read.
         self._answers_wait = False
+        # The transport wants another turn for what it has read: until then nothing more is.
+        self._unparsed = False
         self._what = READ
         self._in_again = False
         # The server wants it to end; all is said, and only the client's goodbye is waited for.
@@ -167,8 +173,13 @@ class Connection:
             self.fail()
 
     def on_again(self) -> None:
-        """Others had their turn: go on writing."""
+        """Others had their turn: go on reading and writing."""
         self._in_again = False
+        if self._unparsed and self.open:
+            try:
+                self._read_through(_NOTHING)
+            except Exception:
+                self.fail()
         self.flush()
 
     def flush(self) -> None:
@@ -198,9 +209,20 @@ class Connection:
             self._after(self.session.receive(buffer, count))
 
     def _read_through(self, data: memoryview) -> None:
-        """Input that is not the session's as it is."""
+        """Input that is not the session's as it is, for one turn."""
         transport = self._transport
         assert transport is not None
+        transport.turn()
+        self._hand_on(data, transport)
+        if not self.open:
+            return
+        if transport.unfinished is not self._unparsed:
+            self._unparsed = transport.unfinished
+            self._watch()
+        if self._unparsed:
+            self._again()
+
+    def _hand_on(self, data: memoryview, transport: Transport) -> None:
         try:
             for count in transport.receive(data, self._hub.view):
                 if count == 0:
@@ -312,10 +334,14 @@ class Connection:
                     return status
             if not status & _OUTPUT:
                 return status
+        self._again()
+        return status
+
+    def _again(self) -> None:
+        """Go on after others had their turn."""
         if not self._in_again:
             self._in_again = True
             self._hub.poller.again(self)
-        return status
 
     def _send_now(self, data: bytes) -> None:
         """A transport's own bytes. They are few: they go behind what is unsent, and while there is
@@ -372,7 +398,8 @@ class Connection:
 
     def _watch(self) -> None:
         """Tell the poller what to watch for."""
-        what = 0 if self.paused or self.held or self._answers_wait else READ
+        waits = self.paused or self.held or self._answers_wait or self._unparsed
+        what = 0 if waits else READ
         if self._unsent is not None:
             what |= WRITE
         if what != self._what:
@@ -459,6 +486,8 @@ class Connection:
         waiting = _waiting_bytes(self._socket)
         if waiting:
             busy.append(f"has {waiting} bytes to be read")
+        if self._unparsed:
+            busy.append("has input to be parsed")
         if self._unsent is not None or self._in_again:
             busy.append("has output to be sent")
         unconfirmed = self.session.info()["unconfirmed"]

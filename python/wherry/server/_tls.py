@@ -87,6 +87,7 @@ class Secure:
     __slots__ = ("_incoming", "_object", "_outgoing", "_overhead", "established")
 
     read_bytes_max = _READ_BYTES_MAX
+    unfinished = False
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -94,6 +95,9 @@ class Secure:
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self.established = False
         self._overhead = 0
+
+    def turn(self) -> None:
+        pass
 
     def receive(self, data: memoryview, buffer: memoryview) -> Iterator[int]:
         self._incoming.write(data)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from wherry.server._listener import Endpoint
 
 
+_NOTHING = memoryview(b"")
+
+
 class Transport(Protocol):
     """One connection's. A peer at fault is TransportFailed."""
 
@@ -28,6 +31,13 @@ class Transport(Protocol):
     @property
     def established(self) -> bool:
         """Its handshake is over: a session may begin."""
+
+    @property
+    def unfinished(self) -> bool:
+        """It has taken more than one turn is for: it wants another, with no new bytes."""
+
+    def turn(self) -> None:
+        """A turn begins: what it may do in one is counted from here."""
 
     def receive(self, data: memoryview, buffer: memoryview) -> Iterator[int]:
         """Take bytes off the socket; put what is for the session into the buffer, time and again:
@@ -52,11 +62,12 @@ class Transport(Protocol):
 class Layered:
     """One transport inside another."""
 
-    __slots__ = ("_inner", "_outer")
+    __slots__ = ("_inner", "_outer", "unfinished")
 
     def __init__(self, outer: Transport, inner: Transport) -> None:
         self._outer = outer
         self._inner = inner
+        self.unfinished = False
 
     @property
     def read_bytes_max(self) -> int:
@@ -66,12 +77,25 @@ class Layered:
     def established(self) -> bool:
         return self._inner.established
 
+    def turn(self) -> None:
+        self._outer.turn()
+        self._inner.turn()
+
     def receive(self, data: memoryview, buffer: memoryview) -> Iterator[int]:
-        for count in self._outer.receive(data, buffer):
-            if not count:
-                yield 0
-                return
-            yield from self._inner.receive(buffer[:count], buffer)
+        assert not (data and self._inner.unfinished), "it wants another turn first"
+        # Until both are through: what the outer one has decrypted by then waits inside it.
+        self.unfinished = False
+        if self._inner.unfinished:
+            yield from self._inner.receive(_NOTHING, buffer)
+        if not self._inner.unfinished:
+            for count in self._outer.receive(data, buffer):
+                if not count:
+                    yield 0
+                    return
+                yield from self._inner.receive(buffer[:count], buffer)
+                if self._inner.unfinished:
+                    break
+        self.unfinished = self._inner.unfinished
 
     def encode(self, data: bytes) -> bytes:
         return self._outer.encode(self._inner.encode(data))
