@@ -155,6 +155,10 @@ bench-amqp: $(VENV)/.built  ## Load the server and RabbitMQ alike over AMQP (ben
 bench-stomp: $(VENV)/.peers  ## Load the server, RabbitMQ and CoilMQ alike over STOMP (benches/README.md)
 	$(BIN)/python benches/network/run.py stomp $(ARGS)
 
+.PHONY: bench-startup
+bench-startup: $(VENV)/.built  ## How soon the server is there, and how long an import takes (benches/README.md)
+	$(BIN)/python benches/startup.py $(ARGS)
+
 .PHONY: bench-python
 bench-python: $(VENV)/.built  ## The Python API under pytest-benchmark
 	$(BIN)/python -m pytest tests/bench --benchmark-enable --benchmark-only $(ARGS)

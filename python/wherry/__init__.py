@@ -14,66 +14,69 @@ It runs on trio and asyncio; `wherry.blocking` is the same for plain threads. `w
 AMQP 0-9-1 clients in; `wherry.testing` is a broker for tests.
 """
 
-import importlib
-from types import ModuleType
+from __future__ import annotations
 
-from wherry import blocking
-from wherry._batch import Batch
-from wherry._broker import Broker, VirtualHost, open
-from wherry._consumer import Batches, Consumer
-from wherry._core import (
-    Clock,
-    Delivery,
-    Fifo,
-    Message,
-    PriorityFifo,
-    Transaction,
-    VirtualClock,
-)
-from wherry._errors import (
-    AccessRefused,
-    BrokerClosed,
-    Busy,
-    DirectoryLocked,
-    DiskFull,
-    InvalidArgument,
-    JournalCorrupt,
-    JournalFailed,
-    MessageTooLarge,
-    PreconditionFailed,
-    PublishRejected,
-    QueueEmpty,
-    ResourceLocked,
-    StorageError,
-    UnknownDelivery,
-    UnknownExchange,
-    UnknownQueue,
-    UnknownVirtualHost,
-    Unroutable,
-    WherryError,
-    WrongLoop,
-)
-from wherry._exchange import Exchange
-from wherry._queue import Queue
-from wherry._serve import serve
-from wherry._types import (
-    Binding,
-    BrokerStatistics,
-    BrowsedMessage,
-    ConsumerCount,
-    Death,
-    Dedup,
-    ExchangeStatistics,
-    JournalStatistics,
-    Properties,
-    PublishOptions,
-    QueueOptions,
-    QueueStatistics,
-    Receipt,
-    Retry,
-    ScheduledMessage,
-)
-from wherry._watch import ConsumerWatch
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wherry import blocking
+    from wherry._batch import Batch
+    from wherry._broker import Broker, VirtualHost, open
+    from wherry._consumer import Batches, Consumer
+    from wherry._core import (
+        Clock,
+        Delivery,
+        Fifo,
+        Message,
+        PriorityFifo,
+        Transaction,
+        VirtualClock,
+    )
+    from wherry._errors import (
+        AccessRefused,
+        BrokerClosed,
+        Busy,
+        DirectoryLocked,
+        DiskFull,
+        InvalidArgument,
+        JournalCorrupt,
+        JournalFailed,
+        MessageTooLarge,
+        PreconditionFailed,
+        PublishRejected,
+        QueueEmpty,
+        ResourceLocked,
+        StorageError,
+        UnknownDelivery,
+        UnknownExchange,
+        UnknownQueue,
+        UnknownVirtualHost,
+        Unroutable,
+        WherryError,
+        WrongLoop,
+    )
+    from wherry._exchange import Exchange
+    from wherry._queue import Queue
+    from wherry._serve import serve
+    from wherry._types import (
+        Binding,
+        BrokerStatistics,
+        BrowsedMessage,
+        ConsumerCount,
+        Death,
+        Dedup,
+        ExchangeStatistics,
+        JournalStatistics,
+        Properties,
+        PublishOptions,
+        QueueOptions,
+        QueueStatistics,
+        Receipt,
+        Retry,
+        ScheduledMessage,
+    )
+    from wherry._watch import ConsumerWatch
 
 __all__ = [
     # Opening
@@ -138,9 +141,77 @@ __all__ = [
     "WrongLoop",
 ]
 
+# Names are loaded when they are used: a program pays for what it needs of the package, and a server
+# for none of the API for programs.
+_MODULES = {
+    "Batch": "_batch",
+    "Broker": "_broker",
+    "VirtualHost": "_broker",
+    "open": "_broker",
+    "Batches": "_consumer",
+    "Consumer": "_consumer",
+    "Clock": "_core",
+    "Delivery": "_core",
+    "Fifo": "_core",
+    "Message": "_core",
+    "PriorityFifo": "_core",
+    "Transaction": "_core",
+    "VirtualClock": "_core",
+    "AccessRefused": "_errors",
+    "BrokerClosed": "_errors",
+    "Busy": "_errors",
+    "DirectoryLocked": "_errors",
+    "DiskFull": "_errors",
+    "InvalidArgument": "_errors",
+    "JournalCorrupt": "_errors",
+    "JournalFailed": "_errors",
+    "MessageTooLarge": "_errors",
+    "PreconditionFailed": "_errors",
+    "PublishRejected": "_errors",
+    "QueueEmpty": "_errors",
+    "ResourceLocked": "_errors",
+    "StorageError": "_errors",
+    "UnknownDelivery": "_errors",
+    "UnknownExchange": "_errors",
+    "UnknownQueue": "_errors",
+    "UnknownVirtualHost": "_errors",
+    "Unroutable": "_errors",
+    "WherryError": "_errors",
+    "WrongLoop": "_errors",
+    "Exchange": "_exchange",
+    "Queue": "_queue",
+    "serve": "_serve",
+    "Binding": "_types",
+    "BrokerStatistics": "_types",
+    "BrowsedMessage": "_types",
+    "ConsumerCount": "_types",
+    "Death": "_types",
+    "Dedup": "_types",
+    "ExchangeStatistics": "_types",
+    "JournalStatistics": "_types",
+    "Properties": "_types",
+    "PublishOptions": "_types",
+    "QueueOptions": "_types",
+    "QueueStatistics": "_types",
+    "Receipt": "_types",
+    "Retry": "_types",
+    "ScheduledMessage": "_types",
+    "ConsumerWatch": "_watch",
+}
 
-def __getattr__(name: str) -> ModuleType:
-    # Loaded when they are used: most programs need neither.
-    if name in ("server", "testing"):
+# Modules that are names of the package.
+_SUBMODULES = ("blocking", "server", "testing")
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
         return importlib.import_module(f"wherry.{name}")
-    raise AttributeError(f"module 'wherry' has no attribute '{name}'")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'wherry' has no attribute '{name}'")
+    value: object = getattr(importlib.import_module(f"wherry.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -11,7 +11,6 @@ from wherry._errors import Busy
 from wherry._exchange import Exchange
 from wherry._loop import current_loop
 from wherry._queue import Queue
-from wherry._statistics import broker_statistics
 from wherry._waits import Waits
 from wherry._watch import Watching
 
@@ -355,6 +354,8 @@ class Broker(VirtualHost):
 
     def statistics(self) -> BrokerStatistics:
         """Numbers of the whole broker."""
+        from wherry._statistics import broker_statistics
+
         return broker_statistics(self._engine)
 
     @property

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from wherry import _core
 from wherry._errors import Busy, WherryError
-from wherry._types import Binding, ExchangeStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wherry._broker import VirtualHost
-    from wherry._types import PublishOptions, Unpack
+    from wherry._types import Binding, ExchangeStatistics, PublishOptions, Unpack
     from wherry._waits import Waits
 
 # What `publish_many` hands to the engine at once: enough that the crossing costs nothing, little
@@ -33,6 +32,8 @@ class ExchangeViews(_core.Exchange):
 
     def bindings(self) -> list[Binding]:
         """The bindings that lead out of this exchange, in no particular order."""
+        from wherry._types import Binding
+
         return [
             Binding(destination, kind, routing_key, arguments)
             for kind, destination, routing_key, arguments in self._bindings()
@@ -40,6 +41,8 @@ class ExchangeViews(_core.Exchange):
 
     def statistics(self) -> ExchangeStatistics:
         """Numbers of this exchange since the broker was opened."""
+        from wherry._types import ExchangeStatistics
+
         return ExchangeStatistics(**self._statistics())
 
     def __repr__(self) -> str:

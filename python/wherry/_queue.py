@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, final
 from wherry import _core
 from wherry._consumer import Batching, Consuming
 from wherry._exchange import name_of
-from wherry._types import BrowsedMessage, QueueStatistics, ScheduledMessage
 
 if TYPE_CHECKING:
     from wherry._broker import VirtualHost
+    from wherry._types import BrowsedMessage, QueueStatistics, ScheduledMessage
     from wherry._waits import Waits
 
 
@@ -37,6 +37,8 @@ class QueueViews(_core.Queue):
 
     def statistics(self) -> QueueStatistics:
         """Numbers of this queue."""
+        from wherry._types import QueueStatistics
+
         return QueueStatistics(**self._statistics())
 
     def __repr__(self) -> str:

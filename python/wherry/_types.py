@@ -1,4 +1,8 @@
-"""Plain values: what users give (`Retry`) and what they are shown (statistics, messages)."""
+"""Plain values: what users give (`Retry`) and what they are shown (statistics, messages).
+
+Making so many dataclasses takes longer than loading the rest of the package, so whoever needs one
+imports this when it does.
+"""
 
 from __future__ import annotations
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from wherry import _core
-from wherry._types import ConsumerCount
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry._broker import VirtualHost
+    from wherry._types import ConsumerCount
     from wherry._waits import Waits
 
 
@@ -36,6 +36,8 @@ class ConsumerWatch:
             BrokerClosed: the broker was closed.
             WrongLoop: called on another event loop than the broker's.
         """
+        from wherry._types import ConsumerCount
+
         await self._waits.turn()
         while True:
             taken = self._watch.take_nowait(max)

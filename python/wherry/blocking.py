@@ -26,8 +26,6 @@ from wherry._batch import Batch
 from wherry._errors import Busy, QueueEmpty, WherryError
 from wherry._exchange import CHUNK, ExchangeViews, name_of
 from wherry._queue import QueueViews
-from wherry._statistics import broker_statistics
-from wherry._types import ConsumerCount
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
 
     from wherry._types import (
         BrokerStatistics,
+        ConsumerCount,
         Dedup,
         Durability,
         ExchangeType,
@@ -151,6 +150,8 @@ class ConsumerWatch:
         """Take what has changed, waiting for the first queue; an empty list when `timeout` seconds
         passed. See `wherry.ConsumerWatch.take`.
         """
+        from wherry._types import ConsumerCount
+
         taken = self._watch.wait_take(max, timeout)
         return [ConsumerCount(queue, consumers) for queue, consumers in taken]
 
@@ -568,6 +569,8 @@ class Broker(VirtualHost):
 
     def statistics(self) -> BrokerStatistics:
         """Numbers of the whole broker."""
+        from wherry._statistics import broker_statistics
+
         return broker_statistics(self._engine)
 
     @property

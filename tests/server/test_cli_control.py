@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from wherry import InvalidArgument, UnknownQueue, WherryError, _core, blocking
 from wherry.server import control
-from wherry.server.control import ControlClient, ControlUnavailable, serve_control
+from wherry.server.control import ControlClient, ControlServer, ControlUnavailable
 from wherry.server.operations import Operations
 from wherry.server.users import UserStore
 
@@ -54,29 +53,13 @@ def access() -> Any:
 
 @pytest.fixture
 def path(access: Access, tmp_path: Path) -> Any:
-    """A control socket, served by a thread."""
+    """A control socket."""
     path = tmp_path / "control.sock"
-    ready = threading.Event()
-    scope = trio.CancelScope()
-    token: list[trio.lowlevel.TrioToken] = []
-
-    async def serve(task_status: trio.TaskStatus[None]) -> None:
-        with scope:
-            await serve_control(access, path, task_status=task_status)
-
-    async def run() -> None:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve)
-            token.append(trio.lowlevel.current_trio_token())
-            ready.set()
-
-    thread = threading.Thread(target=trio.run, args=(run,))
-    thread.start()
-    assert ready.wait(10)
+    before = threading.active_count()
+    server = ControlServer(access, path)
     yield path
-    trio.from_thread.run_sync(scope.cancel, trio_token=token[0])
-    thread.join(10)
-    assert not thread.is_alive()
+    server.close()
+    assert threading.active_count() == before
     assert not path.exists()
 
 
@@ -172,6 +155,47 @@ def test_a_request_without_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert file.readline() == b""
 
 
+def test_the_end_waits_for_answers_but_not_for_silent_clients(
+    access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow() -> list[dict[str, Any]]:
+        asked.set()
+        assert go_on.wait(10)
+        return []
+
+    monkeypatch.setattr(access, "connections", slow)
+    path = tmp_path / "control.sock"
+    server = ControlServer(access, path)
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as peer:
+        silent.connect(str(path))
+        peer.settimeout(10)
+        peer.connect(str(path))
+        peer.sendall(b'{"command": "connections"}\n')
+        assert asked.wait(10)
+        closing = threading.Thread(target=server.close)
+        closing.start()
+        assert silent.recv(1) == b""
+        go_on.set()
+        assert peer.makefile("rb").readlines() == [b'{"result": []}\n']
+        closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_more_clients_than_there_are_threads_for(
+    path: Path, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [ControlClient(path) for _ in range(control.CONNECTIONS_MAX)]
+    assert [client.do("vhosts", {}) for client in clients] == [["/"]] * len(clients)
+    late = ControlClient(path)
+    clients.pop().__exit__()
+    assert late.do("vhosts", {}) == ["/"]
+    clients.append(late)
+    for client in clients:
+        client.__exit__()
+
+
 def test_the_socket_is_for_its_owner_only(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -188,51 +212,34 @@ def test_no_server(tmp_path: Path) -> None:
         ControlClient(tmp_path / "control.sock")
 
 
-@pytest.mark.only("trio")
-async def test_what_a_killed_server_left_is_replaced(access: Access, tmp_path: Path) -> None:
+def test_what_a_killed_server_left_is_replaced(access: Access, tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(path))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            lambda task_status: serve_control(access, path, task_status=task_status)
-        )
-
-        def ask() -> Any:
-            with ControlClient(path) as client:
-                return client.do("vhosts", {})
-
-        assert await trio.to_thread.run_sync(ask) == ["/"]
-        nursery.cancel_scope.cancel()
+    server = ControlServer(access, path)
+    with ControlClient(path) as client:
+        assert client.do("vhosts", {}) == ["/"]
+    server.close()
 
 
-@pytest.mark.only("trio")
-async def test_what_is_no_socket_is_left_alone(access: Access, tmp_path: Path) -> None:
+def test_what_is_no_socket_is_left_alone(access: Access, tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("mine")
     with pytest.raises(InvalidArgument, match="is no socket"):
-        await serve_control(access, path)
+        ControlServer(access, path)
     assert path.read_text() == "mine"
 
 
-@pytest.mark.only("trio")
-async def test_a_long_path(access: Access, tmp_path: Path) -> None:
+def test_a_long_path(access: Access, tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 120)
     directory.mkdir()
     path = directory / "control.sock"
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            lambda task_status: serve_control(access, path, task_status=task_status)
-        )
-
-        def ask() -> Any:
-            with ControlClient(path) as client:
-                return client.do("vhosts", {})
-
-        assert await trio.to_thread.run_sync(ask) == ["/"]
-        nursery.cancel_scope.cancel()
+    server = ControlServer(access, path)
+    with ControlClient(path) as client:
+        assert client.do("vhosts", {}) == ["/"]
+    server.close()
     with pytest.raises(InvalidArgument, match="too long for a socket"):
-        await serve_control(access, tmp_path / ("n" * 110))
+        ControlServer(access, tmp_path / ("n" * 110))
 
 
 def test_operations_without_a_server(tmp_path: Path) -> None:

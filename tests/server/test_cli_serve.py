@@ -229,6 +229,27 @@ def test_logs_as_json_name_the_connection(data: Path) -> None:
     serving.close()
 
 
+def test_it_starts_without_what_takes_long_to_load(tmp_path: Path) -> None:
+    command = ["-X", "importtime", "-m", "wherry", "serve", "--port", "0", "--directory"]
+    with subprocess.Popen(
+        [sys.executable, *command, str(tmp_path / "data")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("listening on amqp://")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=WAIT_SECONDS_MAX)
+    assert process.returncode == 0
+    loaded = {line.rpartition("|")[2].strip() for line in errors.splitlines()}
+    assert {"click", "msgspec", "wherry._core"} <= loaded
+    slow = {"trio", "asyncio", "concurrent.futures", "ssl", "hashlib", "json", "rich", "pika"}
+    slow |= {"argon2", "wsproto", "wherry.blocking", "wherry._broker", "wherry._types"}
+    assert not loaded & slow
+
+
 def test_a_directory_in_use_is_a_line(serving: Serving, data: Path) -> None:
     done = wherry("serve", "-d", data, "--port", 0, status=1)
     assert "is open in process" in done.stderr

@@ -11,11 +11,14 @@ from trio.testing import wait_all_tasks_blocked
 
 import wherry.testing
 from clients import channel
-from wherry.server import _host, _hub
-from wherry.server._poll import HANGUP, READ, WRITE, EpollPoller, Poller, TaskPoller
+from wherry.server import _host, _trio
+from wherry.server._poll import HANGUP, READ, WRITE
+from wherry.server._trio import EpollPoller, TaskPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from wherry.server._loop import Poller
 
 pytestmark = pytest.mark.only("trio")
 
@@ -146,8 +149,8 @@ async def test_a_busy_socket_leaves_turns_to_other_tasks() -> None:
 
 
 async def test_a_server_works_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hub, "sockets", TaskPoller)
-    monkeypatch.setattr(_host, "run", trio.run)
+    monkeypatch.setattr(_trio.TrioLoop, "poller", lambda loop: TaskPoller())
+    monkeypatch.setattr(_host, "HAS_ITS_OWN", False)
 
     def talk() -> None:
         with wherry.testing.broker() as broker:

@@ -273,15 +273,15 @@ def test_the_thread_is_gone_afterwards() -> None:
 
 
 PROGRAM = """
-import logging, sys, trio
+import logging, sys
 from wherry.server import run
 from wherry.server.config import Amqp, Auth, Config, Shutdown, Stomp
 from wherry.testing._users import PlainUsers
 config = Config(directory=sys.argv[1], amqp=Amqp(listeners=("127.0.0.1:0",)),
                 stomp=Stomp(listeners=()),
                 shutdown=Shutdown(drain_seconds=float(sys.argv[2])))
-trio.run(lambda: run(config, users=PlainUsers({"guest": "guest"}),
-         ready=lambda server: print(server.addresses[0][1], flush=True)))
+run(config, users=PlainUsers({"guest": "guest"}),
+    ready=lambda server: print(server.addresses[0][1], flush=True))
 print("ended", flush=True)
 """
 

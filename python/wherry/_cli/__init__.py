@@ -6,6 +6,7 @@ A command's module is imported only when the command runs: `wherry --help` stays
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -57,11 +58,12 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Names the command that was probably meant."""
-        import difflib
+        if args and args[0] not in COMMANDS:
+            import difflib
 
-        near = difflib.get_close_matches(args[0], COMMANDS, 1) if args else []
-        if near and args[0] not in COMMANDS:
-            ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if near:
+                ctx.fail(f"No such command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -90,9 +92,12 @@ class Commands(click.Group):
     " with NO_COLOR.",
 )
 @click.version_option(package_name="wherry")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Wherry, a message broker: as a server, and the tools around it.
 
     Start with `wherry serve`; then, in another terminal, `wherry publish --queue hello --declare -m
     world` and `wherry consume hello`.
     """
+    if ctx.invoked_subcommand != "serve":  # which does so when it is ready
+        gc.enable()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry import _core
-    from wherry.server._server import Server
+    from wherry.server._server import ThreadServer
     from wherry.server.config import Config, Loaded
     from wherry.server.users import UserStore
 
@@ -62,7 +64,7 @@ def _with_stomp(loaded: Loaded, host: str | None, port: int | None) -> Loaded:
     """
     if "stomp.listeners" in loaded.sources:
         return loaded
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from wherry.server._settings import STOMP_PORT
 
@@ -79,7 +81,7 @@ def _with_stomp(loaded: Loaded, host: str | None, port: int | None) -> Loaded:
             f"STOMP is not served, since {taken} is in use: give --stomp-port for another one",
         )
     config = replace(loaded.config, stomp=replace(loaded.config.stomp, listeners=listeners))
-    return replace(loaded, config=config, sources=sources, warnings=warnings)
+    return loaded._replace(config=config, sources=sources, warnings=warnings)
 
 
 def _is_taken(address: str) -> bool:
@@ -106,7 +108,7 @@ def _is_taken(address: str) -> bool:
     "--config",
     "file",
     envvar="WHERRY_CONFIG",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False),
     help="A TOML file; docs/configuration.md lists its keys.",
 )
 @click.option(
@@ -132,7 +134,7 @@ def _is_taken(address: str) -> bool:
 @click.option("--set", "set_", multiple=True, metavar="KEY=VALUE", help="Any key of the file.")
 @click.option("--check", is_flag=True, help="Check the configuration and the user file; no start.")
 @click.option("--print-config", is_flag=True, help="Print the configuration in force; no start.")
-def serve(file: Path | None, check: bool, print_config: bool, **options: Any) -> None:
+def serve(file: str | None, check: bool, print_config: bool, **options: Any) -> None:
     """Run a server for AMQP 0-9-1 and STOMP, until Ctrl-C or SIGTERM; a second one ends it at once.
     SIGHUP reads certificates and users again.
 
@@ -177,7 +179,7 @@ def _check(loaded: Loaded) -> None:
             problems.append(f"tls.{name}: {path} cannot be read")
     users = config.users_path()
     # Looking must not make the directory.
-    UserStore(users if users is not None and users.exists() else None, fixed=config.users)
+    UserStore(users if users is not None and os.path.exists(users) else None, fixed=config.users)
     for warning in loaded.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     if problems:
@@ -188,19 +190,18 @@ def _check(loaded: Loaded) -> None:
 def _serve(loaded: Loaded) -> None:
     import logging
 
-    from wherry.server import _host, logs
+    from wherry.server import logs
 
     config = loaded.config
     logs.configure(config.log.level, config.log.format)
     log = logging.getLogger("wherry.server")
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    _host.run(_run, config, busy_wait_us=config.busy_wait_us)
+    _run(config)
 
 
-async def _run(config: Config) -> None:
-    from wherry.server import run
-    from wherry.server.control import serve_control
+def _run(config: Config) -> None:
+    from wherry.server._run import run
     from wherry.server.users import UserStore
 
     users = UserStore(
@@ -210,11 +211,13 @@ async def _run(config: Config) -> None:
     )
     control = config.control_path()
 
-    async def beside(server: Server) -> None:
-        assert control is not None
-        await serve_control(_Access(server, users), control)
+    def beside(server: ThreadServer) -> Callable[[], None]:
+        from wherry.server.control import ControlServer
 
-    await run(
+        assert control is not None
+        return ControlServer(_Access(server, users), control).close
+
+    run(
         config,
         users=users,
         ready=lambda server: _ready(server, config),
@@ -226,13 +229,13 @@ async def _run(config: Config) -> None:
 class _Access:
     """What the control socket needs of a server."""
 
-    def __init__(self, server: Server, users: UserStore) -> None:
+    def __init__(self, server: ThreadServer, users: UserStore) -> None:
         self._server = server
         self.users = users
 
     @property
     def engine(self) -> _core.Engine:
-        return self._server.broker._engine
+        return self._server.engine
 
     def connections(self) -> list[dict[str, Any]]:
         return self._server.connections()
@@ -244,7 +247,7 @@ class _Access:
         self._server.reload()
 
 
-def _ready(server: Server, config: Config) -> None:
+def _ready(server: ThreadServer, config: Config) -> None:
     """Says where it listens, to people and to systemd."""
     where = config.directory
     kept = "in memory, gone when it ends" if where is None else f"in {where}"
@@ -252,6 +255,9 @@ def _ready(server: Server, config: Config) -> None:
         click.echo(f"listening on {url}")
     click.echo(f"messages are kept {kept}; Ctrl-C ends it")
     sys.stdout.flush()
+    # What is there now stays: the collector shall not look through it again and again.
+    gc.freeze()
+    gc.enable()
     _notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS=listening on {', '.join(server.urls)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -32,11 +33,9 @@ class Users(Protocol):
 
 def default_users(directory: str | None, config: Config | None) -> Users:
     """The users of a data directory, or of a broker in memory."""
-    from pathlib import Path
-
     from wherry.server.users import UserStore
 
-    path = None if directory is None else Path(directory) / "users.json"
+    path = None if directory is None else os.path.join(directory, "users.json")
     if config is None:
         return UserStore(path)
     return UserStore(path, fixed=config.users, verifications_max=config.limits.verifications_max)

@@ -8,28 +8,24 @@ scheduler. Everything here runs on the loop's thread.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-import platform
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
-
-import trio
 
 from wherry import _core
 from wherry.server._connection import Connection
-from wherry.server._host import sockets
-from wherry.server._origins import Origins
 from wherry.server._poll import READ
-from wherry.server._tls import server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from wherry.server._accounts import Users
     from wherry.server._listener import Endpoint
+    from wherry.server._loop import Loop, Task
+    from wherry.server._origins import Origins
     from wherry.server._settings import Settings
 
 log = logging.getLogger("wherry.server")
@@ -62,22 +58,27 @@ _DRAINS_MAX = 16
 class Hub:
     """One server's connections. Made and used on the loop that runs it."""
 
-    def __init__(self, engine: _core.Engine, settings: Settings, users: Users) -> None:
+    def __init__(self, engine: _core.Engine, settings: Settings, users: Users, loop: Loop) -> None:
         self.engine = engine
         self.settings = settings
         self.users = users
         self.handshake_seconds = float(settings.limits.get("handshake_seconds", HANDSHAKE_SECONDS))
-        self.origins = Origins(settings.websocket_origins, settings.host_names)
+        self.origins: Origins | None = None
+        if any(address.path is not None for address in settings.listen):
+            # Loaded here, as few servers need it.
+            from wherry.server._origins import Origins
+
+            self.origins = Origins(settings.websocket_origins, settings.host_names)
         self.websocket_bytes_max = STOMP_HEAD_BYTES_MAX + int(
             settings.limits.get("message_bytes_max", MESSAGE_BYTES_MAX)
         )
         self.login_from = getattr(settings.tls, "login_from", "common_name")
-        self.poller = sockets()
+        self.poller = loop.poller()
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
         self.connections: dict[int, Connection] = {}
         self.endpoints: list[Endpoint] = []
-        self.now = trio.current_time
+        self.now = loop.now
         self._pending = 0
         # Whose sessions wait for room, or for the journal's progress.
         self._room: set[Connection] = set()
@@ -89,18 +90,20 @@ class Hub:
         self._disk_low = False
         self._draining = False
         self._stopping = False
-        self._empty = trio.Event()
-        self._nursery: trio.Nursery | None = None
-        self._token = trio.lowlevel.current_trio_token()
-        self._logins = trio.CapacityLimiter(settings.verifications_max)
-        trio.lowlevel.enable_ki_protection(Hub.drain)
+        self._loop = loop
+        self._empty = loop.event()
+        # While it runs: what to tell the end to, and what is done beside serving sockets.
+        self._failed: Callable[[Exception], None] | None = None
+        self._tasks: set[Task] = set()
+        self._logins = loop.limiter(settings.verifications_max)
+        loop.protect(Hub.drain)
         self.port = _core.Port(self)
         self.front = _core.FrontEnd(
             engine,
             # Whole numbers; a part of a second is rounded up, not away.
             {name: math.ceil(value) for name, value in settings.limits.items()},
             cluster_name=settings.cluster_name,
-            platform=f"Python {platform.python_version()}",
+            platform=f"Python {'.'.join(map(str, sys.version_info[:3]))}",
             mechanisms=list(settings.mechanisms),
             stomp_virtual_host=settings.stomp_virtual_host,
             host_names=[*_own_names(), *settings.host_names],
@@ -110,40 +113,68 @@ class Hub:
 
     # Running
 
-    async def run(self, endpoints: list[Endpoint], started: Callable[[], None]) -> None:
-        """Serve until cancelled, then close what is left."""
+    def start(self, endpoints: list[Endpoint], failed: Callable[[Exception], None]) -> None:
+        """Serve until `close`.
+
+        Args:
+            failed: called with what keeps it from going on. Then it wants to be closed.
+        """
         self.endpoints = endpoints
+        self._failed = failed
+        self.poller.add(self.port.fileno(), _PortSource(self), READ)
+        for endpoint in endpoints:
+            endpoint.start(self)
+        self.users.on_change(self._users_changed)
+        self._spawn(self._poll)
+        self._spawn(self._ticks)
+        if self.settings.directory is not None:
+            self._spawn(self._watch_disk, self.settings.directory)
+
+    def close(self) -> None:
+        """Close what is left. May be repeated."""
+        if self._failed is None:
+            return
+        self._failed = None
+        self._stop_listening()
+        for connection in list(self.connections.values()):
+            connection.drop("the server has ended")
+        self.poller.remove(self.port.fileno())
+        self.front.detach()
+        while self._tasks:
+            self._tasks.pop().cancel()
+
+    def _spawn(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run it beside the rest, until it ends or the server does."""
+        if self._failed is None:
+            return
+
+        async def run() -> None:
+            try:
+                await function(*args)
+            except Exception as error:
+                if self._failed is not None:
+                    self._failed(error)
+            finally:
+                self._tasks.discard(task)
+
+        task = self._loop.spawn(run)
+        self._tasks.add(task)
+
+    async def _poll(self) -> None:
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self.poller.add(self.port.fileno(), _PortSource(self), READ)
-                for endpoint in endpoints:
-                    endpoint.start(self)
-                self.users.on_change(self._users_changed)
-                nursery.start_soon(self.poller.run)
-                nursery.start_soon(self._ticks)
-                if self.settings.directory is not None:
-                    nursery.start_soon(self._watch_disk, self.settings.directory)
-                started()
+            await self.poller.run()
         finally:
-            self._nursery = None
-            self._stop_listening()
-            for connection in list(self.connections.values()):
-                connection.drop("the server has ended")
-            self.poller.remove(self.port.fileno())
-            self.front.detach()
             self.poller.close()
 
     async def shut_down(self, seconds: float) -> None:
-        """Tell all clients to go, and wait so long for it. Then `run` may be cancelled."""
+        """Tell all clients to go, and wait so long for it. Then it may be closed."""
         self._stopping = True
         self._stop_listening()
         for connection in list(self.connections.values()):
             connection.shut_down("broker forced connection closure with reason 'shutdown'")
         self.drain()
         if self.connections:
-            with trio.move_on_after(seconds):
-                await self._empty.wait()
+            await self._empty.wait(seconds)
 
     def _stop_listening(self) -> None:
         for endpoint in self.endpoints:
@@ -152,11 +183,10 @@ class Hub:
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
         """Call it after so many seconds, if the server still runs."""
-        if self._nursery is not None:
-            self._nursery.start_soon(self._later, seconds, function)
+        self._spawn(self._later, seconds, function)
 
     async def _later(self, seconds: float, function: Callable[[], None]) -> None:
-        await trio.sleep(seconds)
+        await self._loop.sleep(seconds)
         function()
 
     # Connections come and go
@@ -286,8 +316,7 @@ class Hub:
 
     def authenticate(self, connection: Connection) -> None:
         """Check what the client said, in a thread."""
-        if self._nursery is not None:
-            self._nursery.start_soon(self._authenticate, connection)
+        self._spawn(self._authenticate, connection)
 
     async def _authenticate(self, connection: Connection) -> None:
         try:
@@ -349,13 +378,10 @@ class Hub:
             return None  # no password of ours is anything but text
 
     async def _in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        return await trio.to_thread.run_sync(
-            function, *args, limiter=self._logins, abandon_on_cancel=True
-        )
+        return await self._loop.in_thread(function, *args, limiter=self._logins)
 
     def _users_changed(self) -> None:
-        with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self.set_access, idempotent=True)
+        self._loop.soon(self.set_access)
 
     def set_access(self) -> None:
         """Tell the sessions what the users may do now."""
@@ -372,20 +398,20 @@ class Hub:
         """
         while True:
             for _ in range(round(1 / IMPATIENT_TICK_SECONDS) - 1):
-                await trio.sleep(IMPATIENT_TICK_SECONDS)
+                await self._loop.sleep(IMPATIENT_TICK_SECONDS)
                 for connection in list(self._impatient):
                     connection.tick(self.now())
                 self.drain()
-            await trio.sleep(IMPATIENT_TICK_SECONDS)
+            await self._loop.sleep(IMPATIENT_TICK_SECONDS)
             try:
                 # Another process may have changed the users' file.
-                await trio.to_thread.run_sync(self.users.refresh)
+                await self._loop.in_thread(self.users.refresh)
             except Exception:
                 log.exception("cannot read the users again")
             for index, connection in enumerate(list(self.connections.values())):
                 connection.tick(self.now())
                 if index % _TICKS_PER_TURN == _TICKS_PER_TURN - 1:
-                    await trio.lowlevel.checkpoint()
+                    await self._loop.checkpoint()
             if self._room:
                 self._resume()
             self.drain()
@@ -403,7 +429,7 @@ class Hub:
         while True:
             try:
                 # A network volume may take its time.
-                free = await trio.to_thread.run_sync(_free_bytes, directory)
+                free = await self._loop.in_thread(_free_bytes, directory)
             except OSError as error:
                 log.warning("cannot see how much space %s has: %s", directory, error)
             else:
@@ -412,7 +438,7 @@ class Hub:
                 if low is not full:
                     low = full
                     self._disk_is(low, directory, free)
-            await trio.sleep(1)
+            await self._loop.sleep(1)
 
     def _disk_is(self, low: bool, directory: str, free: int) -> None:
         self._set_alarms(memory=self._memory_low, disk=low)
@@ -445,10 +471,18 @@ class Hub:
     def reload_certificates(self) -> None:
         """New certificates for new connections."""
         if self.settings.tls is not None:
+            from wherry.server._tls import server_context
+
             context = server_context(self.settings.tls)
             for endpoint in self.endpoints:
                 if endpoint.tls:
                     endpoint.context = context
+
+    def reload(self) -> None:
+        """Certificates, users and permissions again."""
+        self.reload_certificates()
+        self.users.refresh()
+        self.set_access()
 
     def close_connection(self, number: int, reason: str) -> bool:
         """Tell one client to go; false when there is none of this id."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from wherry.server._inherited import Inherited
 from wherry.server._poll import READ
-from wherry.server._tls import server_context
 
 if TYPE_CHECKING:
     import ssl
@@ -156,6 +155,8 @@ def bind(settings: Settings) -> list[Endpoint]:
                         f"listening with TLS on {address.host}:{address.port} needs a certificate: "
                         "give tls="
                     )
+                from wherry.server._tls import server_context
+
                 context = server_context(settings.tls)
             bound += [
                 Endpoint(sock, address, context if address.tls else None)
@@ -174,7 +175,11 @@ def _bind(host: str, port: int, backlog: int, inherited: Inherited) -> list[sock
     """A socket for each address that the host's name stands for; the same port for all."""
     try:
         found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            # What is ASCII as bytes: text would load the codec for names in other letters.
+            (host.encode() if host.isascii() else host) or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error

@@ -1,38 +1,27 @@
-"""Which sockets can be read or written: one watcher for all sockets of a server, under trio.
+"""Which sockets can be read or written: the epoll that a server's sockets hang on.
 
-On Linux all sockets hang on one epoll descriptor and trio watches only that: a
-busy server handles many events in one turn of the scheduler, and an idle connection costs no task.
-Where the thread is the server's own, trio is a guest of that epoll instead (`_host`).
-Elsewhere each socket has a task. Everything here runs on the loop's thread.
-
-A source is told again as long as its condition holds (level-triggered): it may do a bounded amount
-of work each time. What has more to do without waiting for its socket asks for another turn with
-`again`.
+The server's own loop waits for it (`_host`); in a trio program one task does (`_trio`): a busy
+server handles many events in one turn of the scheduler, and an idle connection costs no task.
+Everything here runs on the loop's thread.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
-
-import trio
-from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
+
+    from wherry.server._loop import Source
 
 READ = 1
 WRITE = 2
 # The connection is gone in both directions. Told even to those who want neither of the others.
 HANGUP = 4
-
-# Other tasks of the loop wait at most about this long while sockets keep being ready. Well above
-# what one turn of trio's scheduler costs (some 10 us), well below what a user of the loop notices.
-_TURN_NS = 2_000_000
 
 # Events fetched by one system call. More only makes the list longer.
 _EVENTS_MAX = 256
@@ -43,40 +32,13 @@ _EVENTS_MAX = 256
 _WAITS = 0xFF
 _SHORT_WAITS_MIN = 4
 
-
-class Source(Protocol):
-    """Whoever is told that its socket is ready."""
-
-    def on_ready(self, what: int) -> None:
-        """Some of READ, WRITE, HANGUP. Must not raise."""
-
-    def on_again(self) -> None:
-        """The turn it asked for. Must not raise."""
+# Timeouts of `serve`, in seconds.
+FOREVER = -1.0
+NOT_AT_ALL = 0.0
 
 
-class Poller(Protocol):
-    """Watches sockets."""
-
-    def add(self, descriptor: socket.socket | int, source: Source, what: int) -> None:
-        """Begin to watch. `what` is READ, WRITE, both or 0."""
-
-    def change(self, descriptor: socket.socket | int, what: int) -> None:
-        """Watch for something else from now on."""
-
-    def remove(self, descriptor: socket.socket | int) -> None:
-        """Watch no more. Call it before the descriptor is closed."""
-
-    def again(self, source: Source) -> None:
-        """Call its `on_again` after others had their turn."""
-
-    async def run(self) -> None:
-        """Tell sources what is ready, until cancelled."""
-
-    def close(self) -> None:
-        """Give the descriptors back. `run` is over."""
-
-
-def _number(descriptor: socket.socket | int) -> int:
+def number_of(descriptor: socket.socket | int) -> int:
+    """The system's number of a descriptor."""
     return descriptor if isinstance(descriptor, int) else descriptor.fileno()
 
 
@@ -100,15 +62,15 @@ class Epoll:
         }
 
     def add(self, descriptor: socket.socket | int, source: Source, what: int) -> None:
-        number = _number(descriptor)
+        number = number_of(descriptor)
         self._epoll.register(number, self._masks[what])
         self._sources[number] = source
 
     def change(self, descriptor: socket.socket | int, what: int) -> None:
-        self._epoll.modify(_number(descriptor), self._masks[what])
+        self._epoll.modify(number_of(descriptor), self._masks[what])
 
     def remove(self, descriptor: socket.socket | int) -> None:
-        number = _number(descriptor)
+        number = number_of(descriptor)
         if self._sources.pop(number, None) is not None:
             self._epoll.unregister(number)
 
@@ -119,14 +81,18 @@ class Epoll:
         """Let a `serve` that waits come back. From any thread."""
         os.eventfd_write(self._wake, 1)
 
-    def serve(self, *, wait: bool) -> bool:
+    def serve(self, timeout: float) -> bool:
         """Serve what is ready now; false when nothing was.
 
         Args:
-            wait: if nothing is, wait until something is, or until `wake`.
+            timeout: if nothing is, wait until something is, or until `wake`, or so many seconds:
+                NOT_AT_ALL, FOREVER or any number between.
         """
         again = self._again
-        events = self._wait() if wait and not again else self._epoll.poll(0, _EVENTS_MAX)
+        if timeout == NOT_AT_ALL or again:
+            events = self._epoll.poll(0, _EVENTS_MAX)
+        else:
+            events = self._wait(timeout)
         sources = self._sources
         for number, mask in events:
             source = sources.get(number)
@@ -147,7 +113,7 @@ class Epoll:
             again.popleft().on_again()
         return bool(events or again)
 
-    def _wait(self) -> list[tuple[int, int]]:
+    def _wait(self, timeout: float) -> list[tuple[int, int]]:
         """Wait for events, and stay awake for it where they come fast enough.
 
         A processor that has gone to sleep takes long to wake (on virtual machines some 50 us there
@@ -158,7 +124,7 @@ class Epoll:
         poll = self._epoll.poll
         busy_wait_ns = self._busy_wait_ns
         if busy_wait_ns == 0:
-            return poll(-1, _EVENTS_MAX)
+            return poll(timeout, _EVENTS_MAX)
         clock = time.perf_counter_ns
         began = clock()
         events = None
@@ -167,7 +133,7 @@ class Epoll:
             while not (events := poll(0, _EVENTS_MAX)) and clock() < until:
                 pass
         if not events:
-            events = poll(-1, _EVENTS_MAX)
+            events = poll(timeout, _EVENTS_MAX)
         short = clock() - began < busy_wait_ns
         self._short_waits = (self._short_waits << 1 | short) & _WAITS
         return events
@@ -175,131 +141,3 @@ class Epoll:
     def close(self) -> None:
         self._epoll.close()
         os.close(self._wake)
-
-
-class EpollPoller(Epoll):
-    """All sockets on one epoll descriptor, which a task of somebody else's trio run watches."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Between two rounds of `run`: only a readable descriptor gets it going.
-        self._parked = False
-
-    def again(self, source: Source) -> None:
-        super().again(source)
-        if self._parked:
-            self.wake()
-
-    async def run(self) -> None:
-        clock = time.perf_counter_ns
-        while True:
-            if self._again:
-                await checkpoint()
-            else:
-                self._parked = True
-                await wait_readable(self._epoll.fileno())
-                self._parked = False
-            # As long as there is something to do, no turn of the scheduler is spent.
-            turn_ends = clock() + _TURN_NS
-            while self.serve(wait=False) and clock() < turn_ends:
-                pass
-
-
-class _Watched:
-    """A socket that has tasks: one for each condition that somebody waits for."""
-
-    __slots__ = ("reader", "source", "what", "writer")
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.what = 0
-        self.reader: trio.CancelScope | None = None
-        self.writer: trio.CancelScope | None = None
-
-
-class TaskPoller:
-    """A task for each socket and condition: for systems without epoll."""
-
-    def __init__(self) -> None:
-        self._nursery: trio.Nursery | None = None
-        self._watched: dict[int, _Watched] = {}
-        self._again: deque[Source] = deque()
-        self._more = trio.Event()
-
-    def add(self, descriptor: socket.socket | int, source: Source, what: int) -> None:
-        number = _number(descriptor)
-        self._watched[number] = _Watched(source)
-        self.change(number, what)
-
-    def change(self, descriptor: socket.socket | int, what: int) -> None:
-        number = _number(descriptor)
-        watched = self._watched[number]
-        watched.what = what
-        if self._nursery is None:
-            return  # `run` starts them
-        if what & READ and watched.reader is None:
-            watched.reader = trio.CancelScope()
-            self._nursery.start_soon(self._read, number, watched, watched.reader)
-        elif not what & READ and watched.reader is not None:
-            watched.reader.cancel()
-            watched.reader = None
-        if what & WRITE and watched.writer is None:
-            watched.writer = trio.CancelScope()
-            self._nursery.start_soon(self._write, number, watched, watched.writer)
-        elif not what & WRITE and watched.writer is not None:
-            watched.writer.cancel()
-            watched.writer = None
-
-    def remove(self, descriptor: socket.socket | int) -> None:
-        number = _number(descriptor)
-        watched = self._watched.get(number)
-        if watched is not None:
-            if self._nursery is not None:
-                self.change(number, 0)
-                notify_closing(number)
-            del self._watched[number]
-
-    def again(self, source: Source) -> None:
-        self._again.append(source)
-        self._more.set()
-
-    async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                for number, watched in list(self._watched.items()):
-                    self.change(number, watched.what)
-                while True:
-                    await self._more.wait()
-                    await checkpoint()
-                    self._more = trio.Event()
-                    for _ in range(len(self._again)):
-                        self._again.popleft().on_again()
-            finally:
-                self._nursery = None
-
-    async def _read(self, number: int, watched: _Watched, scope: trio.CancelScope) -> None:
-        with scope:
-            while not scope.cancel_called:
-                try:
-                    await wait_readable(number)
-                except trio.ClosedResourceError:
-                    return
-                watched.source.on_ready(READ)
-
-    async def _write(self, number: int, watched: _Watched, scope: trio.CancelScope) -> None:
-        with scope:
-            while not scope.cancel_called:
-                try:
-                    await wait_writable(number)
-                except trio.ClosedResourceError:
-                    return
-                watched.source.on_ready(WRITE)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def poller() -> Poller:
-    """The best one of this system, for a loop that others use too."""
-    return EpollPoller() if sys.platform == "linux" else TaskPoller()

@@ -13,15 +13,17 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
-import trio
-
-from wherry.server._serving import Serving
+from wherry import _core
+from wherry.server import _host
+from wherry.server._server import ThreadServer
+from wherry.server._settings import broker_options, from_config
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Callable
 
     from wherry.server._accounts import Users
-    from wherry.server._server import Server
+    from wherry.server._loop import Loop
+    from wherry.server._server import Runner
     from wherry.server.config import Config
 
 log = logging.getLogger("wherry.server")
@@ -30,77 +32,115 @@ _END = (signal.SIGINT, signal.SIGTERM)
 _RELOAD = getattr(signal, "SIGHUP", None)
 
 
-async def run(
+def run(
     config: Config,
     *,
     users: Users | None = None,
-    ready: Callable[[Server], None] | None = None,
-    beside: Callable[[Server], Awaitable[None]] | None = None,
+    ready: Callable[[ThreadServer], None] | None = None,
+    beside: Callable[[ThreadServer], Callable[[], None]] | None = None,
 ) -> None:
-    """Serve until a signal says otherwise. On trio, in the main thread.
+    """Serve until a signal says otherwise. In the main thread, with no event loop there.
 
     Args:
         users: who may log in; those of the data directory and the configuration unless given.
         ready: called when the server listens, to say so.
-        beside: run as long as the server does, such as a control socket; cancelled before it ends.
+        beside: called before that, to begin what runs as long as the server does, such as a control
+            socket. What it returns is called, in a thread, before the server ends.
 
     Raises:
-        What entering `wherry.serve` raises, and what `beside` does.
+        What entering `wherry.serve` raises, and what `ready` and `beside` do.
     """
     raise_descriptor_limit()
     if config.stomp.websocket_listeners or config.stomp.websocket_tls_listeners:
         # Else the first client would have all others wait for it.
         importlib.import_module("wherry.server._websocket")
-    watched = _END if _RELOAD is None else (*_END, _RELOAD)
-    with trio.open_signal_receiver(*watched) as signals:
-        async with Serving(
-            None,
-            host=None,
-            port=None,
-            tls=None,
-            users=users,
-            config=config,
-            drain_seconds=None,
-        ) as server:
-            if ready is not None:
-                ready(server)
-            async with trio.open_nursery() as nursery:
-                if beside is not None:
-                    nursery.start_soon(beside, server)
-                nursery.start_soon(_end_with, server, nursery.cancel_scope)
-                async for number in signals:
-                    if number in _END:
-                        break
-                    _reload(server)
-                nursery.cancel_scope.cancel()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_hurry, server, signals)
-                await server.aclose()
-                nursery.cancel_scope.cancel()
+    if users is None:
+        from wherry.server._accounts import default_users
+
+        users = default_users(config.directory, config)
+    serving = _Serving(config, users, ready, beside)
+    _host.run(serving.main, busy_wait_us=config.busy_wait_us)
 
 
-async def _end_with(server: Server, scope: trio.CancelScope) -> None:
-    """A server that failed needs no signal."""
-    try:
-        await server.wait_closed()
-    finally:
-        scope.cancel()
+class _Serving:
+    """One run."""
 
+    def __init__(
+        self,
+        config: Config,
+        users: Users,
+        ready: Callable[[ThreadServer], None] | None,
+        beside: Callable[[ThreadServer], Callable[[], None]] | None,
+    ) -> None:
+        self._config = config
+        self._users = users
+        self._ready = ready
+        self._beside = beside
+        self._server: ThreadServer | None = None
+        self._told: Callable[[], None] | None = None
 
-async def _hurry(server: Server, signals: AsyncIterator[int]) -> None:
-    async for number in signals:
-        if number in _END:
+    async def main(self, loop: Loop) -> None:
+        """From the first signal that could come to the last."""
+        ending = loop.event()
+        self._told = ending.set
+        loop.on_signals(_END if _RELOAD is None else (*_END, _RELOAD), self._signal)
+        await loop.checkpoint()
+        # A signal that comes while this reads the journal is looked at afterwards.
+        engine = _core.Engine(self._config.directory, **broker_options(self._config))
+        try:
+            server = ThreadServer(engine, from_config(self._config), self._users)
+            runner = server._start_here(loop)
+            self._server = server
+            try:
+                end_beside = self._announce(server)
+                loop.spawn(self._end_with, runner)
+                await ending.wait()
+                if end_beside is not None:
+                    await loop.in_thread(end_beside)
+            except Exception:
+                await runner.stop(0)
+                raise
+            await runner.stop(self._config.shutdown.drain_seconds)
+            if runner.failure is not None:
+                raise runner.failure
+        finally:
+            engine.close()
+
+    def _announce(self, server: ThreadServer) -> Callable[[], None] | None:
+        end_beside = None if self._beside is None else self._beside(server)
+        if self._ready is not None:
+            self._ready(server)
+        return end_beside
+
+    async def _end_with(self, runner: Runner) -> None:
+        """A server that failed needs no signal."""
+        await runner.stopped.wait()
+        self._end()
+
+    def _end(self) -> bool:
+        """Begin to end; false when that has been begun."""
+        told, self._told = self._told, None
+        if told is not None:
+            told()
+        return told is not None
+
+    def _signal(self, number: int) -> None:
+        if number == _RELOAD:
+            self._reload()
+        elif not self._end():
             log.warning("told a second time to end: waiting for nobody")
-            server.stop_now()
+            if self._server is not None:
+                self._server.stop_now()
 
-
-def _reload(server: Server) -> None:
-    try:
-        server.reload()
-    except Exception as error:
-        log.error("reload failed, what was there before stays: %s", error)
-    else:
-        log.info("certificates and users were read again")
+    def _reload(self) -> None:
+        if self._server is None:
+            return  # what it is about to read is new
+        try:
+            self._server.reload()
+        except Exception as error:
+            log.error("reload failed, what was there before stays: %s", error)
+        else:
+            log.info("certificates and users were read again")
 
 
 def raise_descriptor_limit() -> None:

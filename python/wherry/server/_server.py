@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, final
-
-import trio
 
 from wherry.server import _host
 from wherry.server._hub import Hub
@@ -20,14 +17,17 @@ if TYPE_CHECKING:
 
     from wherry import _core, blocking
     from wherry._broker import Broker
-    from wherry._loop import Loop
+    from wherry._loop import Loop as EmbeddedLoop
     from wherry.server._accounts import Users
     from wherry.server._listener import Endpoint
+    from wherry.server._loop import Loop
     from wherry.server._settings import Protocol, Settings
 
 log = logging.getLogger("wherry.server")
 
 T = TypeVar("T")
+
+_ENDED = "the server has ended"
 
 
 class _Addresses:
@@ -83,51 +83,49 @@ class _Addresses:
 
 
 class Runner:
-    """Runs a hub in a system task of the current trio run, until told to stop."""
+    """Runs a hub on a loop, until told to stop or the loop ends. On the loop's thread."""
 
-    def __init__(self, engine: _core.Engine, settings: Settings, users: Users) -> None:
-        self.hub = Hub(engine, settings, users)
+    def __init__(self, engine: _core.Engine, settings: Settings, users: Users, loop: Loop) -> None:
+        self.hub = Hub(engine, settings, users, loop)
         self.failure: BaseException | None = None
-        self.stopped = trio.Event()
-        self._started = trio.Event()
-        self._scope = trio.CancelScope()
+        self.stopped = loop.event()
+        self._end = loop.event()
+        self._loop = loop
         self._stopping = False
 
-    async def start(self, bound: list[Endpoint]) -> None:
+    def start(self, bound: list[Endpoint]) -> None:
         """Serve on these addresses. They are closed with the server."""
-        # A system task, not a nursery around the user's block: the user's exceptions come out as
-        # they went in, and the server serves until it was closed in order.
-        trio.lowlevel.spawn_system_task(self._run, bound, name="wherry server")
-        await self._started.wait()
-        if self.failure is not None:
-            raise self.failure
-
-    async def _run(self, bound: list[Endpoint]) -> None:
         try:
-            with self._scope:
-                await self.hub.run(bound, self._started.set)
-        except Exception as error:
-            log.exception("the server has failed")
-            self.failure = error
+            self.hub.start(bound, self._failed)
+        except BaseException:
+            self.hub.close()
+            raise
+        self._loop.spawn(self._run)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("the server has failed", exc_info=error)
+        self.failure = error
+        self._end.set()
+
+    async def _run(self) -> None:
+        try:
+            await self._end.wait()
         finally:
-            self._started.set()
+            self.hub.close()
             self.stopped.set()
 
     async def stop(self, drain_seconds: float) -> None:
-        """Tell the clients to go, wait so long for it, and end. Seen through if it is cancelled;
-        may be repeated.
-        """
-        with trio.CancelScope(shield=True):
-            if not self._stopping:
-                self._stopping = True
-                if not self.stopped.is_set():
-                    await self.hub.shut_down(drain_seconds)
-                self._scope.cancel()
-            await self.stopped.wait()
+        """Tell the clients to go, wait so long for it, and end. May be repeated."""
+        if not self._stopping:
+            self._stopping = True
+            if not self.stopped.is_set():
+                await self.hub.shut_down(drain_seconds)
+            self._end.set()
+        await self.stopped.wait()
 
     def stop_now(self) -> None:
         """Wait for nobody any more."""
-        self._scope.cancel()
+        self._end.set()
 
 
 @final
@@ -137,7 +135,7 @@ class Server(_Addresses):
     """
 
     def __init__(
-        self, broker: Broker, settings: Settings, users: Users, loop: Loop | None = None
+        self, broker: Broker, settings: Settings, users: Users, loop: EmbeddedLoop | None = None
     ) -> None:
         self._broker = broker
         self._settings = settings
@@ -146,7 +144,7 @@ class Server(_Addresses):
         self._runner: Runner | None = None
         # asyncio's, which waits while a thread serves.
         self._loop = loop
-        self._thread = None if loop is None else ThreadServer(broker.blocking, settings, users)
+        self._thread = None if loop is None else ThreadServer(broker._engine, settings, users)
 
     async def _start(self) -> None:
         if self._loop is not None and self._thread is not None:
@@ -156,8 +154,11 @@ class Server(_Addresses):
         bound = bind(self._settings)
         self._endpoints = bound
         try:
-            self._runner = Runner(self._broker._engine, self._settings, self._users)
-            await self._runner.start(bound)
+            from wherry.server._trio import TrioLoop
+
+            engine = self._broker._engine
+            self._runner = Runner(engine, self._settings, self._users, TrioLoop())
+            self._runner.start(bound)
         except BaseException:
             for endpoint in bound:
                 endpoint.close()
@@ -167,7 +168,10 @@ class Server(_Addresses):
         if self._loop is not None and self._thread is not None:
             await self._loop.in_thread(partial(self._thread._stop, drain_seconds))
         elif self._runner is not None:
-            await self._runner.stop(drain_seconds)
+            import trio
+
+            with trio.CancelScope(shield=True):
+                await self._runner.stop(drain_seconds)
 
     def _do(self, function: Callable[[], T]) -> T:
         """Run it where the server runs."""
@@ -220,12 +224,7 @@ class Server(_Addresses):
         Raises:
             OSError, ssl.SSLError: the certificates cannot be used; those from before stay.
         """
-        self.reload_certificates()
-        self._do(self._read_users)
-
-    def _read_users(self) -> None:
-        self._users.refresh()
-        self._hub.set_access()
+        self._do(self._hub.reload)
 
     def stop_now(self) -> None:
         """Let `aclose` wait for nobody any more."""
@@ -264,18 +263,38 @@ class ThreadServer(_Addresses):
     may be called from any thread.
     """
 
-    def __init__(self, broker: blocking.Broker, settings: Settings, users: Users) -> None:
-        self._broker = broker
+    def __init__(
+        self,
+        engine: _core.Engine,
+        settings: Settings,
+        users: Users,
+        broker: blocking.Broker | None = None,
+    ) -> None:
+        self._engine = engine
         self._settings = settings
         self._users = users
+        self._broker = broker
         self._endpoints = []
         self._runner: Runner | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._loop: Loop | None = None
         self._failure: BaseException | None = None
         self._ready = threading.Event()
-        self._ended: Future[None] = Future()
+        # Called at the end, in the server's thread; None when it is over.
+        self._at_end: list[Callable[[], object]] | None = []
+        self._lock = threading.Lock()
         # A daemon: a program that forgets to close the server can end all the same.
         self._thread = threading.Thread(target=self._run, name="wherry server", daemon=True)
+
+    def _start_here(self, loop: Loop) -> Runner:
+        """On the caller's thread and loop."""
+        self._thread = threading.current_thread()
+        self._endpoints = bind(self._settings)
+        try:
+            return self._start_on(loop)
+        except BaseException:
+            for endpoint in self._endpoints:
+                endpoint.close()
+            raise
 
     def _start(self) -> None:
         self._endpoints = bind(self._settings)
@@ -294,38 +313,44 @@ class ThreadServer(_Addresses):
             self._failure = error
         finally:
             self._ready.set()
-            self._ended.set_result(None)
+            with self._lock:
+                at_end, self._at_end = self._at_end, None
+            for function in at_end or ():
+                function()
 
-    async def _main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        runner = Runner(self._broker._engine, self._settings, self._users)
-        await runner.start(self._endpoints)
-        self._runner = runner
+    async def _main(self, loop: Loop) -> None:
+        runner = self._start_on(loop)
         self._ready.set()
         await runner.stopped.wait()
         if runner.failure is not None:
             raise runner.failure
 
+    def _start_on(self, loop: Loop) -> Runner:
+        self._loop = loop
+        self._runner = Runner(self._engine, self._settings, self._users, loop)
+        self._runner.start(self._endpoints)
+        return self._runner
+
     def _call(self, function: Callable[[], T]) -> T:
-        """Run it on the server's loop. Not by trio's means, which refuse to wait in a thread that
-        runs trio itself, as that of a test may.
-        """
+        """Run it on the server's loop."""
         if threading.current_thread() is self._thread:
             return function()
-        assert self._token is not None
-        done: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(function())
-            except BaseException as error:
-                done.set_exception(error)
-
+        assert self._loop is not None
+        call = _Call(function)
+        with self._lock:
+            if self._at_end is None:
+                raise RuntimeError(_ENDED)
+            # Else who waits would wait for ever, if the loop ends before its turn comes.
+            self._at_end.append(call.abandon)
         try:
-            self._token.run_sync_soon(run)
-        except trio.RunFinishedError:
-            raise RuntimeError("the server has ended") from None
-        return done.result()
+            if not self._loop.soon(call.run):
+                raise RuntimeError(_ENDED)
+            result: T = call.result()
+            return result
+        finally:
+            with self._lock:
+                if self._at_end is not None:
+                    self._at_end.remove(call.abandon)
 
     @property
     def _hub(self) -> Hub:
@@ -333,8 +358,17 @@ class ThreadServer(_Addresses):
         return self._runner.hub
 
     @property
+    def engine(self) -> _core.Engine:
+        """The engine below `broker`, for what works in any thread."""
+        return self._engine
+
+    @property
     def broker(self) -> blocking.Broker:
         """The embedded API on the same queues."""
+        if self._broker is None:
+            from wherry import blocking
+
+            self._broker = blocking.Broker(self._engine)
         return self._broker
 
     def connections(self) -> list[dict[str, Any]]:
@@ -352,6 +386,10 @@ class ThreadServer(_Addresses):
     def reload_certificates(self) -> None:
         """As `Server.reload_certificates`."""
         self._call(self._hub.reload_certificates)
+
+    def reload(self) -> None:
+        """As `Server.reload`."""
+        self._call(self._hub.reload)
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the server has ended; false when `timeout` seconds passed first.
@@ -379,16 +417,27 @@ class ThreadServer(_Addresses):
     async def _wait_on_asyncio(self) -> None:
         import asyncio
 
-        # Shielded, since to cancel the waiting is not to cancel the server.
-        await asyncio.shield(asyncio.wrap_future(self._ended))
+        loop = asyncio.get_running_loop()
+        # To cancel the waiting is not to cancel the server.
+        ended = asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(ended.set)
+
+        with self._lock:
+            if self._at_end is None:
+                ended.set()
+            else:
+                self._at_end.append(tell)
+        await ended.wait()
         if self._failure is not None:
             raise self._failure
 
     def _stop(self, drain_seconds: float) -> None:
-        if self._runner is not None and self._token is not None:
-            stop = partial(trio.lowlevel.spawn_system_task, self._stopping, drain_seconds)
-            with contextlib.suppress(trio.RunFinishedError):  # it ended by itself
-                self._token.run_sync_soon(stop)
+        if self._runner is not None and self._loop is not None:
+            # In vain if it ended by itself.
+            self._loop.soon(partial(self._loop.spawn, self._stopping, drain_seconds))
         self._thread.join()
 
     async def _stopping(self, drain_seconds: float) -> None:
@@ -398,3 +447,34 @@ class ThreadServer(_Addresses):
         except Exception:
             log.exception("the server could not end in order")
             self._runner.stop_now()
+
+
+class _Call:
+    """A function that another thread waits for."""
+
+    __slots__ = ("_done", "_error", "_function", "_result")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._done = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._result = self._function()
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+
+    def abandon(self) -> None:
+        """It will not be run any more."""
+        if not self._done.is_set():
+            self._error = RuntimeError(_ENDED)
+            self._done.set()
+
+    def result(self) -> Any:
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result

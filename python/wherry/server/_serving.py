@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, final
 
 import sniffio
-import trio
 
 from wherry import _broker, blocking
 from wherry._loop import current_loop
@@ -20,6 +19,7 @@ from wherry.server._settings import (
     WEBSOCKET_PATH,
     Listen,
     Settings,
+    broker_options,
     from_config,
 )
 
@@ -94,12 +94,7 @@ class Serving:
         elif config is not None:
             self._path = config.directory
         if config is not None:
-            self._options = {
-                "durability": config.durability,
-                "sync_interval": config.sync_interval,
-                "memory_bytes_max": config.memory.bytes_max(),
-                **self._options,
-            }
+            self._options = {**broker_options(config), **self._options}
         if self._path is not None:
             changes["directory"] = self._path
         self._settings = settings.but(**changes)
@@ -143,10 +138,7 @@ class Serving:
         assert isinstance(self._server, Server)
         assert self._async_stack is not None
         # Who is cancelled wants to end: clients are told, but not waited for.
-        import asyncio
-
-        cancellations = (trio.Cancelled, asyncio.CancelledError)
-        cancelled = exc_type is not None and issubclass(exc_type, cancellations)
+        cancelled = exc_type is not None and issubclass(exc_type, _cancellations())
         try:
             await self._server._stop(0 if cancelled else self._settings.drain_seconds)
         finally:
@@ -164,7 +156,7 @@ class Serving:
             broker = self._given
             if broker is None:
                 broker = stack.enter_context(blocking.open(self._path, **self._options))
-            server = ThreadServer(broker, self._settings, self._make_users())
+            server = ThreadServer(broker._engine, self._settings, self._make_users(), broker)
             server._start()
             self._stack = stack.pop_all()
         self._server = server
@@ -186,6 +178,13 @@ class Serving:
             self._server._stop(0 if hurry else self._settings.drain_seconds)
         finally:
             self._stack.__exit__(None, None, None)
+
+
+def _cancellations() -> tuple[type[BaseException], ...]:
+    """What the event loop libraries that are in use raise where a task is cancelled."""
+    trio, asyncio = sys.modules.get("trio"), sys.modules.get("asyncio")
+    found = [] if trio is None else [trio.Cancelled]
+    return (*found, *([] if asyncio is None else [asyncio.CancelledError]))
 
 
 def event_loop() -> str | None:

@@ -13,6 +13,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from wherry.server._settings import TLS
+from wherry.server._transport import TransportFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,16 +70,6 @@ def server_context(tls: TLS | ssl.SSLContext) -> ssl.SSLContext:
 def _no_password() -> str:
     # Without this OpenSSL asks on the terminal, and a server hangs.
     raise ValueError("the key is encrypted: give one that is not, readable by the server only")
-
-
-class TransportFailed(Exception):
-    """The peer did what ends the connection. What there is to tell it is pending."""
-
-    def __init__(self, why: str, *, answered: bool = False, notable: bool = False) -> None:
-        """`answered`: the peer is told, and gets time to read it; `notable`: worth a warning."""
-        super().__init__(why)
-        self.answered = answered
-        self.notable = notable
 
 
 class Secure:

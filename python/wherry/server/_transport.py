@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from wherry.server._tls import Secure
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,6 +17,16 @@ if TYPE_CHECKING:
 
 
 _NOTHING = memoryview(b"")
+
+
+class TransportFailed(Exception):
+    """The peer did what ends the connection. What there is to tell it is pending."""
+
+    def __init__(self, why: str, *, answered: bool = False, notable: bool = False) -> None:
+        """`answered`: the peer is told, and gets time to read it; `notable`: worth a warning."""
+        super().__init__(why)
+        self.answered = answered
+        self.notable = notable
 
 
 class Transport(Protocol):
@@ -114,11 +122,16 @@ class Layered:
 
 def transport(hub: Hub, endpoint: Endpoint) -> Transport | None:
     """For a connection that was accepted there; None if its bytes are the session's."""
-    secure = None if endpoint.context is None else Secure(endpoint.context)
+    secure = None
+    if endpoint.context is not None:
+        from wherry.server._tls import Secure
+
+        secure = Secure(endpoint.context)
     if endpoint.path is None:
         return secure
     # Loaded with the first client, as few servers need it.
     from wherry.server._websocket import WebSocket
 
+    assert hub.origins is not None
     web = WebSocket(endpoint.path, hub.origins, hub.websocket_bytes_max)
     return web if secure is None else Layered(secure, web)

@@ -32,7 +32,7 @@ from wsproto.events import (
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
-from wherry.server._tls import TransportFailed
+from wherry.server._transport import TransportFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,19 +10,19 @@ container platforms make such variables for a service of that name (`WHERRY_PORT
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 import msgspec
 
 from wherry.server.config_schema import Config, InlineUser, parse_address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from wherry.server.config_lines import Path as KeyPath
 
 __all__ = ["ConfigError", "Key", "Loaded", "Problem", "all_keys", "load", "parse_size"]
@@ -59,8 +59,7 @@ def _near(name: str, known: Iterable[str], count: int, cutoff: float) -> list[st
     return difflib.get_close_matches(name, list(known), count, cutoff)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong."""
 
     where: str
@@ -84,8 +83,7 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A setting: where it stands and what it takes."""
 
     path: tuple[str, ...]
@@ -113,8 +111,7 @@ class Key:
         return (self.meta.extra or {}).get("kind")
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A configuration, and where it came from."""
 
     config: Config
@@ -125,20 +122,32 @@ class Loaded:
     """What was ignored."""
 
 
+def fields_of(schema: type[msgspec.Struct]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default of each field."""
+    hints = schema.__annotations__
+    names, defaults = schema.__struct_fields__, schema.__struct_defaults__
+    for name, default in zip(names, defaults, strict=True):
+        yield name, hints[name], default
+
+
+def is_table(hint: Any) -> bool:
+    """Whether a field of this type is a table of the file."""
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+
+
 @cache
-def all_keys(schema: type = Config, prefix: tuple[str, ...] = ()) -> tuple[Key, ...]:
+def all_keys(
+    schema: type[msgspec.Struct] = Config, prefix: tuple[str, ...] = ()
+) -> tuple[Key, ...]:
     """Every key, in the order of the schema."""
     keys: list[Key] = []
-    hints = get_type_hints(schema, include_extras=True)
-    for item in fields(schema):
-        hint = hints[item.name]
-        path = (*prefix, item.name)
-        if is_dataclass(hint) and isinstance(hint, type):
+    for name, hint, default in fields_of(schema):
+        path = (*prefix, name)
+        if is_table(hint):
             keys += all_keys(hint, path)
             continue
         assert get_origin(hint) is Annotated, path
-        meta = get_args(hint)[1]
-        keys.append(Key(path=path, type=hint, default=item.default, meta=meta))
+        keys.append(Key(path=path, type=hint, default=default, meta=get_args(hint)[1]))
     return tuple(keys)
 
 
@@ -264,7 +273,7 @@ class _Reading:
 
     # The file
 
-    def read_file(self, file: Path) -> None:
+    def read_file(self, file: str | os.PathLike[str]) -> None:
         # Loaded here, as the rest that only some starts need: without a file it is not read.
         if sys.version_info >= (3, 11):
             import tomllib
@@ -273,10 +282,11 @@ class _Reading:
 
         self.file = str(file)
         try:
-            if file.stat().st_size > FILE_BYTES_MAX:
+            if os.stat(file).st_size > FILE_BYTES_MAX:
                 self.wrong(self.file, "", "over 1 MiB: this is not a configuration")
                 return
-            self.text = file.read_text("utf-8").replace("\r\n", "\n")
+            with open(file, encoding="utf-8", newline="") as opened:
+                self.text = opened.read().replace("\r\n", "\n")
             tree = tomllib.loads(self.text)
         except OSError as error:
             self.wrong(self.file, "", f"cannot be read: {error.strerror}")
@@ -353,7 +363,7 @@ class _Reading:
                 users.append(user)
         return tuple(users)
 
-    def table(self, schema: type, value: dict[str, Any], path: KeyPath) -> Any:
+    def table(self, schema: type[msgspec.Struct], value: dict[str, Any], path: KeyPath) -> Any:
         """A table of a list of tables; None with problems noted. Its values are not repeated in
         messages, as there are passwords among them.
         """
@@ -443,20 +453,21 @@ class _Reading:
             wrong("auth.mechanisms", 'EXTERNAL needs tls.verify = "peer" or "require"')
 
 
-def _built(schema: type[Any], prefix: tuple[str, ...], values: dict[tuple[str, ...], Any]) -> Any:
-    hints = get_type_hints(schema)
+def _built(
+    schema: type[msgspec.Struct], prefix: tuple[str, ...], values: dict[tuple[str, ...], Any]
+) -> Any:
     arguments = {}
-    for item in fields(schema):
-        path = (*prefix, item.name)
-        if is_dataclass(hints[item.name]):
-            arguments[item.name] = _built(hints[item.name], path, values)
+    for name, hint, _ in fields_of(schema):
+        path = (*prefix, name)
+        if is_table(hint):
+            arguments[name] = _built(hint, path, values)
         elif path in values:
-            arguments[item.name] = values[path]
+            arguments[name] = values[path]
     return schema(**arguments)
 
 
 def load(
-    file: Path | None = None,
+    file: str | os.PathLike[str] | None = None,
     *,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,

@@ -5,19 +5,17 @@ here; docs/configuration.md is generated from them. Numbers are RabbitMQ's where
 
 msgspec checks values. It was chosen over pydantic (its import alone is longer than the time in
 which the server is to be ready) and over attrs with cattrs (a second library for the checks);
-the classes themselves are plain frozen dataclasses.
+its Struct makes the classes, which for dataclasses takes longer than reading a configuration. The
+annotations are no strings (no `from __future__ import annotations`), so that nobody has to compile
+them when the server starts.
 
 Values are immutable and may be shared between threads.
 """
 
-from __future__ import annotations
-
 import os
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 __all__ = [
     "Amqp",
@@ -69,8 +67,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return ("" if host == "*" else host), int(port)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Struct, frozen=True, kw_only=True):
     """`[memory]`: when publishers have to wait."""
 
     watermark: Annotated[
@@ -94,14 +91,14 @@ class Memory:
 def _machine_bytes() -> int:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        group = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        with open("/sys/fs/cgroup/memory.max") as file:
+            group = file.read().strip()
     except OSError:
         return machine
     return min(machine, int(group)) if group.isdigit() else machine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(Struct, frozen=True, kw_only=True):
     """`[disk]`: how much of it stays free."""
 
     free_bytes_min: Annotated[
@@ -115,8 +112,7 @@ class Disk:
     ] = 50_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Amqp:
+class Amqp(Struct, frozen=True, kw_only=True):
     """`[amqp]`: where AMQP 0-9-1 is spoken."""
 
     listeners: Annotated[
@@ -147,8 +143,7 @@ class Amqp:
     ] = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stomp:
+class Stomp(Struct, frozen=True, kw_only=True):
     """`[stomp]`: where STOMP is spoken."""
 
     listeners: Annotated[
@@ -225,8 +220,7 @@ class Stomp:
     ] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class Tls(Struct, frozen=True, kw_only=True):
     """`[tls]`: the certificates of all `tls_listeners`. Read again on SIGHUP."""
 
     certificate: Annotated[
@@ -269,8 +263,7 @@ class Tls:
     ] = "common_name"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """`[limits]`: what one peer, or all together, can make the server hold."""
 
     frame_max: Annotated[
@@ -450,12 +443,11 @@ class Limits:
     def of_sessions(self) -> dict[str, int]:
         """Those that `wherry._core.FrontEnd` takes, without the ones that are off."""
         here = ("handshakes_max", "verifications_max")
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {n: value for n, value in values.items() if n not in here and value is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Auth:
+class Auth(Struct, frozen=True, kw_only=True):
     """`[auth]`: who gets in."""
 
     mechanisms: Annotated[
@@ -475,8 +467,7 @@ class Auth:
     ] = ("guest",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InlinePermission:
+class InlinePermission(Struct, frozen=True, kw_only=True):
     """`[[users.permissions]]`: what a user may do in a virtual host, as regular expressions over
     the names of exchanges and queues.
     """
@@ -498,8 +489,7 @@ class InlinePermission:
     ] = ".*"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InlineUser:
+class InlineUser(Struct, frozen=True, kw_only=True):
     """`[[users]]`: a user who is part of the configuration. `wherry users` cannot change it, and a
     user of the same name in the user file is not looked at.
     """
@@ -510,11 +500,11 @@ class InlineUser:
     password: Annotated[
         str | None,
         Meta(description="The password. Give one of the two."),
-    ] = field(default=None, repr=False)
+    ] = None
     password_hash: Annotated[
         str | None,
         Meta(description="Its hash, as `wherry users hash` prints it."),
-    ] = field(default=None, repr=False)
+    ] = None
     tags: Annotated[
         tuple[str, ...],
         Meta(
@@ -527,9 +517,16 @@ class InlineUser:
         Meta(description="Where it may go. None: everything in the virtual host `/`."),
     ] = (InlinePermission(),)
 
+    # Passwords and hashes are shown by neither.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+    def __repr__(self) -> str:
+        return f"InlineUser(name={self.name!r}, tags={self.tags!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name), ("tags", self.tags)]
+
+
+class Log(Struct, frozen=True, kw_only=True):
     """`[log]`: what is written to standard error."""
 
     level: Annotated[
@@ -545,8 +542,7 @@ class Log:
     ] = "text"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shutdown:
+class Shutdown(Struct, frozen=True, kw_only=True):
     """`[shutdown]`: how the server ends."""
 
     drain_seconds: Annotated[
@@ -560,8 +556,7 @@ class Shutdown:
     ] = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(Struct, frozen=True, kw_only=True):
     """`[control]`: the socket by which `wherry queues` and the like reach a running server."""
 
     enabled: Annotated[bool, Meta(description="Whether there is one.")] = True
@@ -575,8 +570,7 @@ class Control:
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """Everything that the server is told when it starts."""
 
     directory: Annotated[
@@ -639,14 +633,14 @@ class Config:
         ),
     ] = ()
 
-    def control_path(self) -> Path | None:
+    def control_path(self) -> str | None:
         """Where the control socket is to be; None if there is none."""
         if not self.control.enabled:
             return None
         if self.control.socket is not None:
-            return Path(self.control.socket)
-        return None if self.directory is None else Path(self.directory) / "control.sock"
+            return self.control.socket
+        return None if self.directory is None else os.path.join(self.directory, "control.sock")
 
-    def users_path(self) -> Path | None:
+    def users_path(self) -> str | None:
         """The user file; None in memory."""
-        return None if self.directory is None else Path(self.directory) / "users.json"
+        return None if self.directory is None else os.path.join(self.directory, "users.json")

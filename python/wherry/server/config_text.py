@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import fields
 from typing import Any, Union, get_args, get_origin
 
 from wherry.server.config_reading import Key, all_keys, allowed
@@ -82,7 +81,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, InlinePermission):
-        pairs = (f"{item.name} = {_toml(getattr(value, item.name))}" for item in fields(value))
+        names = value.__struct_fields__
+        pairs = (f"{name} = {_toml(getattr(value, name))}" for name in names)
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, float) and value.is_integer():
         return f"{value:.1f}"

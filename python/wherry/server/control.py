@@ -8,34 +8,33 @@ Who may: the file is for its owner only, and the system is asked who connects: t
 or root. There is no other password. What it can do is in `operations`, and: `connections`, `close`,
 `reload`.
 
-The server's end runs on trio, beside the server, its operations in threads; the other end blocks.
+Both ends block; the server's has a thread for each client. What a request needs is loaded with the
+first one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
+import select
 import socket
 import stat
 import struct
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry import _errors
 from wherry._errors import InvalidArgument, StorageError, WherryError
 
 if TYPE_CHECKING:
-    import trio
-
     from wherry import _core
     from wherry.server.operations import Plain
     from wherry.server.users import UserStore
 
-__all__ = ["ControlAccess", "ControlClient", "ControlUnavailable", "serve_control"]
+__all__ = ["ControlAccess", "ControlClient", "ControlServer", "ControlUnavailable"]
 
 log = logging.getLogger("wherry.server.control")
 
@@ -46,6 +45,9 @@ CONNECTIONS_MAX = 16
 # What a Unix socket's path may have.
 PATH_BYTES_MAX = 107
 CONNECT_SECONDS = 5.0
+# For clients to take their answers when the server ends.
+ANSWER_SECONDS = 1.0
+ACCEPT_PAUSE_MS = 100
 
 
 class ControlUnavailable(WherryError):
@@ -53,7 +55,7 @@ class ControlUnavailable(WherryError):
 
 
 class ControlAccess(Protocol):
-    """What the control socket needs of a server. Called on the server's loop."""
+    """What the control socket needs of a server. Called in any thread."""
 
     @property
     def engine(self) -> _core.Engine: ...
@@ -65,14 +67,15 @@ class ControlAccess(Protocol):
 
 
 @contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
+def _short(path: str | os.PathLike[str]) -> Iterator[str]:
     """The path in a form that fits a socket's address, however long it is."""
     if len(os.fsencode(path)) <= PATH_BYTES_MAX:
-        yield str(path)
+        yield os.fspath(path)
         return
-    directory = os.open(path.parent, os.O_RDONLY)
+    parent, name = os.path.split(path)
+    directory = os.open(parent or os.curdir, os.O_RDONLY)
     try:
-        short = f"/proc/self/fd/{directory}/{path.name}"
+        short = f"/proc/self/fd/{directory}/{name}"
         if not os.path.isdir(f"/proc/self/fd/{directory}") or len(short) > PATH_BYTES_MAX:
             raise InvalidArgument(f"{path} is too long for a socket: set control.socket")
         yield short
@@ -83,7 +86,7 @@ def _short(path: Path) -> Iterator[str]:
 # The server's end
 
 
-def _listen(path: Path) -> socket.socket:
+def _listen(path: str | os.PathLike[str]) -> socket.socket:
     """A listening socket for its owner only. Whoever calls has the data directory locked, so a
     socket that is there already is what a killed server left.
 
@@ -111,7 +114,7 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _is_ours(peer: socket.socket | trio.socket.SocketType) -> bool:
+def _is_ours(peer: socket.socket) -> bool:
     """Whether the server's own user, or root, is at the other end."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
@@ -121,68 +124,117 @@ def _is_ours(peer: socket.socket | trio.socket.SocketType) -> bool:
     return user in (0, os.geteuid())
 
 
-async def serve_control(
-    access: ControlAccess,
-    path: Path,
-    *,
-    task_status: trio.TaskStatus[None] | None = None,
-) -> None:
-    """Answer on the socket at this path, until cancelled; then the socket is gone.
+class ControlServer:
+    """Answers on the socket at this path, from now on until `close`; then the socket is gone.
 
     Raises:
         StorageError, InvalidArgument: the socket cannot be there.
     """
-    import trio
 
-    listener = trio.SocketListener(_listening(path))
-    slots = trio.Semaphore(CONNECTIONS_MAX)
+    def __init__(self, access: ControlAccess, path: str | os.PathLike[str]) -> None:
+        self._access = access
+        self._path = path
+        self._listener = _listen(path)
+        self._slots = threading.Semaphore(CONNECTIONS_MAX)
+        # Guards what follows.
+        self._lock = threading.Lock()
+        self._ended = False
+        self._peers: dict[socket.socket, threading.Thread] = {}
+        # Whatever the acceptor waits for, it looks up when this can be read.
+        self._end, self._wake = socket.socketpair()
+        self._acceptor = threading.Thread(target=self._accept, name="wherry control", daemon=True)
+        self._acceptor.start()
 
-    async def answer(stream: trio.SocketStream) -> None:
-        async with slots:
-            await _answer(access, stream)
-
-    try:
-        if task_status is not None:
-            task_status.started()
-        await trio.serve_listeners(answer, [listener])
-    finally:
+    def close(self) -> None:
+        """Accept no more, and wait for the answers to what was asked. Not on the server's loop,
+        which has to give some of them.
+        """
+        with self._lock:
+            self._ended = True
+        self._wake.close()
+        # Who reads no answers has had time to.
+        deadline = time.monotonic() + ANSWER_SECONDS
+        for direction, seconds in ((socket.SHUT_RD, ANSWER_SECONDS), (socket.SHUT_RDWR, None)):
+            with self._lock:
+                peers = dict(self._peers)
+                for peer in peers:
+                    with contextlib.suppress(OSError):  # it has gone
+                        peer.shutdown(direction)
+            for thread in peers.values():
+                thread.join(None if seconds is None else max(0, deadline - time.monotonic()))
+        self._acceptor.join()
+        self._listener.close()
+        self._end.close()
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            os.unlink(self._path)
 
-
-def _listening(path: Path) -> trio.socket.SocketType:
-    import trio
-
-    return trio.socket.from_stdlib_socket(_listen(path))
-
-
-async def _answer(access: ControlAccess, stream: trio.SocketStream) -> None:
-    import trio
-
-    async with stream:
-        if not _is_ours(stream.socket):
-            log.warning("another user of this machine tried the control socket")
-            return
-        received = bytearray()
-        with contextlib.suppress(trio.BrokenResourceError):
-            async for data in stream:
-                received += data
-                while (end := received.find(b"\n", max(0, len(received) - len(data)))) >= 0:
-                    line = bytes(received[:end])
-                    del received[: end + 1]
-                    reply = await _reply(access, line)
-                    await stream.send_all(json.dumps(reply, default=_plain).encode() + b"\n")
-                if len(received) > REQUEST_BYTES_MAX:
-                    error = InvalidArgument(
-                        f"a request of over {REQUEST_BYTES_MAX >> 20} MiB: stop the server, and"
-                        " import into its directory"
-                    )
-                    await stream.send_all(json.dumps(_refusal(error)).encode() + b"\n")
+    def _accept(self) -> None:
+        waiting, ending = select.poll(), select.poll()
+        waiting.register(self._listener, select.POLLIN)
+        for poll in (waiting, ending):
+            poll.register(self._end, select.POLLIN)
+        while True:
+            self._slots.acquire()
+            waiting.poll()
+            if self._ended:
+                return
+            try:
+                peer, _ = self._listener.accept()
+            except OSError as error:
+                self._slots.release()
+                log.warning("a client of the control socket was lost: %s", error)
+                # No descriptor is left, most likely.
+                ending.poll(ACCEPT_PAUSE_MS)
+                continue
+            with self._lock:
+                if self._ended:
+                    peer.close()
                     return
+                thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
+                self._peers[peer] = thread
+                thread.start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        """One client, on a thread of its own."""
+        try:
+            peer.setblocking(True)
+            _answer(self._access, peer)
+        except OSError:
+            pass  # it has gone
+        except Exception:
+            log.exception("control: a connection failed")
+        finally:
+            with self._lock:
+                del self._peers[peer]
+            peer.close()
+            self._slots.release()
 
 
-async def _reply(access: ControlAccess, line: bytes) -> dict[str, Plain]:
-    import trio
+def _answer(access: ControlAccess, peer: socket.socket) -> None:
+    if not _is_ours(peer):
+        log.warning("another user of this machine tried the control socket")
+        return
+    import json
+
+    received = bytearray()
+    while data := peer.recv(65_536):
+        received += data
+        while (end := received.find(b"\n", max(0, len(received) - len(data)))) >= 0:
+            line = bytes(received[:end])
+            del received[: end + 1]
+            reply = _reply(access, line)
+            peer.sendall(json.dumps(reply, default=_plain).encode() + b"\n")
+        if len(received) > REQUEST_BYTES_MAX:
+            error = InvalidArgument(
+                f"a request of over {REQUEST_BYTES_MAX >> 20} MiB: stop the server, and"
+                " import into its directory"
+            )
+            peer.sendall(json.dumps(_refusal(error)).encode() + b"\n")
+            return
+
+
+def _reply(access: ControlAccess, line: bytes) -> dict[str, Plain]:
+    import json
 
     try:
         request = json.loads(line)
@@ -203,9 +255,7 @@ async def _reply(access: ControlAccess, line: bytes) -> dict[str, Plain]:
         if command == "reload":
             access.reload()
             return {"result": {}}
-        result = await trio.to_thread.run_sync(
-            partial(_do, access.engine, access.users, command, arguments)
-        )
+        result = _do(access.engine, access.users, command, arguments)
     except WherryError as error:
         return _refusal(error)
     except Exception as error:
@@ -244,7 +294,7 @@ class ControlClient:
         ControlUnavailable: no server answers there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.settimeout(CONNECT_SECONDS)
@@ -272,6 +322,8 @@ class ControlClient:
             WherryError: what the server raised.
             ControlUnavailable: the server went away.
         """
+        import json
+
         request = {"command": command, "arguments": arguments}
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")

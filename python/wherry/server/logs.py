@@ -8,7 +8,6 @@ server logs a few lines a connection, and every program that embeds it has `logg
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -58,8 +57,11 @@ class TextFormatter(logging.Formatter):
 
 def _word(value: object) -> str:
     text = str(value)
-    plain = text.isprintable() and not set(text) & set(' "=[]')
-    return text if plain and text else json.dumps(text)
+    if text and text.isprintable() and not set(text) & set(' "=[]'):
+        return text
+    import json
+
+    return json.dumps(text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,6 +69,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
+        import json
+
         entry: dict[str, object] = {
             "time": _moment(record),
             "level": record.levelname.lower(),

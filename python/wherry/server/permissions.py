@@ -10,9 +10,7 @@ Immutable, so any thread may keep and read them.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wherry import _core
 from wherry._errors import InvalidArgument
@@ -30,8 +28,7 @@ __all__ = [
 PATTERN_BYTES_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(NamedTuple):
     """What a user may do in one virtual host."""
 
     vhost: str
@@ -44,8 +41,7 @@ class Permission:
     """Names that may be consumed, purged, and bound to."""
 
 
-@dataclass(frozen=True, slots=True)
-class TopicPermission:
+class TopicPermission(NamedTuple):
     """Which routing keys a user may use with one topic exchange; `{username}` and `{vhost}` stand
     for the user's.
     """
@@ -60,8 +56,7 @@ class TopicPermission:
     """Patterns that may be bound with."""
 
 
-@dataclass(frozen=True, slots=True)
-class UserAccess:
+class UserAccess(NamedTuple):
     """A user, without the password."""
 
     name: str
@@ -78,8 +73,7 @@ class UserAccess:
     """Channels at most, over all connections; None for the server's limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class VirtualHostLimits:
+class VirtualHostLimits(NamedTuple):
     """Limits of one virtual host; None for the server's."""
 
     vhost: str
@@ -90,8 +84,7 @@ class VirtualHostLimits:
     """Queues at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessTable:
+class AccessTable(NamedTuple):
     """Everything that sessions need to know of users, at one moment."""
 
     users: tuple[UserAccess, ...] = ()
@@ -101,7 +94,16 @@ class AccessTable:
 
     def as_dict(self) -> dict[str, Any]:
         """The same, of dicts and lists."""
-        return dataclasses.asdict(self)
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    if hasattr(value, "_asdict"):
+        return {name: _plain(item) for name, item in value._asdict().items()}
+    return [_plain(item) for item in value]
 
 
 def check_pattern(pattern: str) -> None:

@@ -23,9 +23,8 @@ All methods may be called from any thread; `verify`, and what changes something,
 
 from __future__ import annotations
 
-import hmac
 import logging
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -64,8 +63,6 @@ from wherry.server.users_records import (
 from wherry.server.users_remembered import Remembered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from wherry.server.config_schema import InlineUser
     from wherry.server.users_file import Signature
 
@@ -104,12 +101,18 @@ class _Password:
     __slots__ = ("_digest", "_key")
 
     def __init__(self, password: str) -> None:
-        self._key = secrets.token_bytes(32)
-        self._digest = hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), "sha256")
+        self._key = os.urandom(32)
+        self._digest = self._digest_of(password)
+
+    def _digest_of(self, password: str) -> bytes:
+        import hmac
+
+        return hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), "sha256")
 
     def fits(self, password: str) -> bool:
-        digest = hmac.digest(self._key, password.encode("utf-8", "surrogatepass"), "sha256")
-        return hmac.compare_digest(digest, self._digest)
+        import hmac
+
+        return hmac.compare_digest(self._digest_of(password), self._digest)
 
 
 class UserStore:
@@ -128,7 +131,7 @@ class UserStore:
 
     def __init__(
         self,
-        path: Path | None = None,
+        path: str | os.PathLike[str] | None = None,
         *,
         fixed: Sequence[InlineUser] = (),
         verifications_max: int = 2,

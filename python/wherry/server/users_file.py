@@ -14,7 +14,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -88,9 +87,10 @@ class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class UserFile:
     """The file at one path. Its methods may be called from any thread and process."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock_path = path.with_name("users.lock")
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._directory = os.path.dirname(self.path) or os.curdir
+        self._lock_path = os.path.join(self._directory, "users.lock")
 
     def signature(self) -> Signature | None:
         """Changes whenever the file was replaced or written to; None without a file."""
@@ -169,7 +169,9 @@ class UserFile:
     def locked(self) -> Iterator[None]:
         """Keeps other processes from changing the file. Waits for them."""
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(self._directory) or os.curdir, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._directory, 0o700)
             descriptor = os.open(
                 self._lock_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600
             )
@@ -194,7 +196,7 @@ class UserFile:
         Raises:
             StorageError: the system refused; the old file is still there.
         """
-        new = self.path.with_name("users.json.new")
+        new = os.path.join(self._directory, "users.json.new")
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new)
@@ -206,7 +208,7 @@ class UserFile:
                 status = os.fstat(descriptor)
             os.replace(new, self.path)
             if sys.platform != "win32":
-                directory = os.open(self.path.parent, os.O_RDONLY)
+                directory = os.open(self._directory, os.O_RDONLY)
                 try:
                     os.fsync(directory)
                 finally:

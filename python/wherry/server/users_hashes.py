@@ -6,14 +6,12 @@ of the server.
 
 RabbitMQ's are Base64 of four bytes of salt and the digest of salt and password; such a hash is
 replaced by an argon2 one at the user's next login.
+
+What hashes is loaded when a password is checked or set: a server starts without it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -30,16 +28,15 @@ ARGON2 = "argon2"
 PASSWORD_BYTES_MAX = 1024
 
 _RABBIT = {
-    "rabbit_password_hashing_md5": hashlib.md5,
-    "rabbit_password_hashing_sha256": hashlib.sha256,
-    "rabbit_password_hashing_sha512": hashlib.sha512,
+    "rabbit_password_hashing_md5": "md5",
+    "rabbit_password_hashing_sha256": "sha256",
+    "rabbit_password_hashing_sha512": "sha512",
 }
 _RABBIT_SALT_BYTES = 4
 
 
 @cache
 def _hasher() -> PasswordHasher:
-    # Loaded at the first login: a server starts without it.
     from argon2 import PasswordHasher, Type
 
     return PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
@@ -96,11 +93,15 @@ def check_hash(algorithm: str, password_hash: str) -> None:
     if digest is None:
         known = ", ".join([ARGON2, *_RABBIT])
         raise InvalidArgument(f"unknown hashing algorithm '{algorithm}': use one of {known}")
+    import base64
+    import binascii
+    import hashlib
+
     try:
         raw = base64.b64decode(password_hash, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidArgument("the password hash is not Base64") from None
-    if len(raw) != _RABBIT_SALT_BYTES + digest().digest_size:
+    if len(raw) != _RABBIT_SALT_BYTES + hashlib.new(digest).digest_size:
         raise InvalidArgument(f"the password hash has the wrong length for {algorithm}")
 
 
@@ -117,9 +118,13 @@ def check(algorithm: str, password_hash: str, password: str) -> bool:
     digest = _RABBIT.get(algorithm)
     if digest is None or password_hash == "":
         return False
+    import base64
+    import hashlib
+    import hmac
+
     raw = base64.b64decode(password_hash)
     salt, expected = raw[:_RABBIT_SALT_BYTES], raw[_RABBIT_SALT_BYTES:]
-    return hmac.compare_digest(digest(salt + secret).digest(), expected)
+    return hmac.compare_digest(hashlib.new(digest, salt + secret).digest(), expected)
 
 
 def _argon2(password_hash: str, password: bytes) -> bool:

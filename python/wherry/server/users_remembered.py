@@ -9,9 +9,7 @@ May be used from any thread.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,7 +27,7 @@ class Remembered:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._key = secrets.token_bytes(32)
+        self._key = os.urandom(32)
         self._lock = threading.Lock()
         self._until: OrderedDict[bytes, float] = OrderedDict()
 
@@ -53,6 +51,10 @@ class Remembered:
                 self._until.popitem(last=False)
 
     def _digest(self, *parts: str) -> bytes:
+        # Loaded with the first login: a server starts without it.
+        import hashlib
+        import hmac
+
         digest = hmac.new(self._key, digestmod=hashlib.sha256)
         for part in parts:
             data = part.encode("utf-8", "surrogatepass")
