@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "network"))
 
-from servers import AMQP, HOST, free_ports
+from servers import AMQP, HOST, environment, free_ports
 
 from harness import machine
 
@@ -40,11 +40,7 @@ STATEMENTS = (
     "from wherry import *",
     "import trio",
 )
-# As pip leaves an installed package: compiled, even where Python is told not to write that.
-BYTECODE = Path(tempfile.gettempdir()) / f"wherry-bench-bytecode-{os.getuid()}"
-ENVIRONMENT = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-if sys.dont_write_bytecode:
-    ENVIRONMENT["PYTHONPYCACHEPREFIX"] = str(BYTECODE)
+ENVIRONMENT = environment()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,18 @@ STOP_SECONDS_MAX = 20.0
 RABBITMQ = ["/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"]
 
 
+def environment() -> dict[str, str]:
+    """For programs in Python. Packages are compiled, as pip leaves them, even where the interpreter
+    is told not to write that.
+    """
+    found = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if sys.dont_write_bytecode:
+        found["PYTHONPYCACHEPREFIX"] = (
+            f"{tempfile.gettempdir()}/wherry-bench-bytecode-{os.getuid()}"
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """What a server must answer before it counts as ready: `reply` is how the answer begins."""
@@ -193,6 +205,7 @@ class Wherry:
             [sys.executable, "-m", "wherry", "serve", "--help"],
             capture_output=True,
             check=False,
+            env=environment(),  # and what has to be compiled is, before a start is measured
             timeout=60,
         )
         return None if done.returncode == 0 else "this wherry has no `serve` command"
@@ -209,7 +222,7 @@ class Wherry:
             places |= {"port": str(port), "other_port": str(other_port)}
             command = [word.format(**places) for word in self._words]
             begun = time.perf_counter()
-            started = stack.enter_context(process(command, dict(os.environ), root))
+            started = stack.enter_context(process(command, environment(), root))
             ready_seconds = await_ready(started, self._protocol, port, begun, root)
             yield Running(self.name, port, started.pid, ready_seconds)
 
@@ -232,7 +245,7 @@ class CoilMQ:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
             command = [sys.executable, "-m", "coilmq.start", "--host", HOST, "--port", str(port)]
             begun = time.perf_counter()
-            started = stack.enter_context(process(command, dict(os.environ), root))
+            started = stack.enter_context(process(command, environment(), root))
             ready_seconds = await_ready(started, STOMP, port, begun, root)
             yield Running(self.name, port, started.pid, ready_seconds)
 
