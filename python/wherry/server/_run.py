@@ -11,11 +11,10 @@ from __future__ import annotations
 import importlib
 import logging
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 from wherry import _core
-from wherry.server import _host
-from wherry.server._server import ThreadServer
 from wherry.server._settings import broker_options, from_config
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from wherry.server._accounts import Users
     from wherry.server._loop import Loop
-    from wherry.server._server import Runner
+    from wherry.server._server import Runner, ThreadServer
     from wherry.server.config import Config
 
 log = logging.getLogger("wherry.server")
@@ -51,15 +50,54 @@ def run(
         What entering `wherry.serve` raises, and what `ready` and `beside` do.
     """
     raise_descriptor_limit()
-    if config.stomp.websocket_listeners or config.stomp.websocket_tls_listeners:
-        # Else the first client would have all others wait for it.
-        importlib.import_module("wherry.server._websocket")
     if users is None:
         from wherry.server._accounts import default_users
 
         users = default_users(config.directory, config)
-    serving = _Serving(config, users, ready, beside)
-    _host.run(serving.main, busy_wait_us=config.busy_wait_us)
+    opening = _Opening(config)
+    try:
+        # Loaded while the journal is read.
+        from wherry.server import _host
+
+        if config.stomp.websocket_listeners or config.stomp.websocket_tls_listeners:
+            # Else the first client would have all others wait for it.
+            importlib.import_module("wherry.server._websocket")
+        importlib.import_module("wherry.server._server")
+        serving = _Serving(config, opening, users, ready, beside)
+        _host.run(serving.main, busy_wait_us=config.busy_wait_us)
+    finally:
+        opening.close()
+
+
+class _Opening:
+    """A broker on its way to be open, in a thread: the disk can work meanwhile."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._engine: _core.Engine | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._open, name="wherry opening", daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            self._engine = _core.Engine(self._config.directory, **broker_options(self._config))
+        except BaseException as error:
+            self._error = error
+
+    def engine(self) -> _core.Engine:
+        """Wait for it."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._engine is not None
+        return self._engine
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._thread.join()
+        if self._engine is not None:
+            self._engine.close()
 
 
 class _Serving:
@@ -68,11 +106,13 @@ class _Serving:
     def __init__(
         self,
         config: Config,
+        opening: _Opening,
         users: Users,
         ready: Callable[[ThreadServer], None] | None,
         beside: Callable[[ThreadServer], Callable[[], None]] | None,
     ) -> None:
         self._config = config
+        self._opening = opening
         self._users = users
         self._ready = ready
         self._beside = beside
@@ -81,30 +121,28 @@ class _Serving:
 
     async def main(self, loop: Loop) -> None:
         """From the first signal that could come to the last."""
+        from wherry.server._server import ThreadServer
+
         ending = loop.event()
         self._told = ending.set
         loop.on_signals(_END if _RELOAD is None else (*_END, _RELOAD), self._signal)
         await loop.checkpoint()
-        # A signal that comes while this reads the journal is looked at afterwards.
-        engine = _core.Engine(self._config.directory, **broker_options(self._config))
+        # A signal that comes while the journal is read is looked at afterwards.
+        server = ThreadServer(self._opening.engine(), from_config(self._config), self._users)
+        runner = server._start_here(loop)
+        self._server = server
         try:
-            server = ThreadServer(engine, from_config(self._config), self._users)
-            runner = server._start_here(loop)
-            self._server = server
-            try:
-                end_beside = self._announce(server)
-                loop.spawn(self._end_with, runner)
-                await ending.wait()
-                if end_beside is not None:
-                    await loop.in_thread(end_beside)
-            except Exception:
-                await runner.stop(0)
-                raise
-            await runner.stop(self._config.shutdown.drain_seconds)
-            if runner.failure is not None:
-                raise runner.failure
-        finally:
-            engine.close()
+            end_beside = self._announce(server)
+            loop.spawn(self._end_with, runner)
+            await ending.wait()
+            if end_beside is not None:
+                await loop.in_thread(end_beside)
+        except Exception:
+            await runner.stop(0)
+            raise
+        await runner.stop(self._config.shutdown.drain_seconds)
+        if runner.failure is not None:
+            raise runner.failure
 
     def _announce(self, server: ThreadServer) -> Callable[[], None] | None:
         end_beside = None if self._beside is None else self._beside(server)

@@ -1,17 +1,18 @@
 """What a server is told when it starts: plain values, so that `wherry.serve()` in a test needs no
-configuration library. `wherry serve` makes them from its configuration file (`_run`). Named tuples:
-dataclasses take ten times as long to be made, which would be seen in the time to start.
+configuration library. `wherry serve` makes them from its configuration file (`_run`).
+
+Named tuples, as dataclasses take ten times as long to be made; and the annotations of their fields
+are no strings (no `from __future__ import annotations`), which each would have to be compiled: both
+would be seen in the time until a server is ready.
 """
 
-from __future__ import annotations
-
+import os
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    import os
     import ssl
-    from collections.abc import Mapping
 
     from wherry.server.config import Amqp, Config, Stomp
 
@@ -70,7 +71,7 @@ class Settings(NamedTuple):
     # Clients that the system holds until they are accepted: a reconnect storm should find room. The
     # system has a limit of its own (net.core.somaxconn).
     backlog: int = 4096
-    tls: TLS | ssl.SSLContext | None = None
+    tls: "TLS | ssl.SSLContext | None" = None
     # Names and values of the limits, as `_core.FrontEnd` takes them; absent ones have defaults.
     limits: Mapping[str, float] = MappingProxyType({})
     # Connections that are not open yet; more stay in the system's backlog. A peer that says nothing
@@ -91,12 +92,12 @@ class Settings(NamedTuple):
     disk_free_bytes_min: int = DISK_FREE_BYTES_MIN
     drain_seconds: float = DRAIN_SECONDS
 
-    def but(self, **changes: Any) -> Settings:
+    def but(self, **changes: Any) -> "Settings":
         """The same with some changed."""
         return self._replace(**changes)
 
 
-def broker_options(config: Config) -> dict[str, Any]:
+def broker_options(config: "Config") -> dict[str, Any]:
     """What a configuration says of the broker itself, as `wherry.open` takes it."""
     return {
         "durability": config.durability,
@@ -105,7 +106,7 @@ def broker_options(config: Config) -> dict[str, Any]:
     }
 
 
-def from_config(config: Config) -> Settings:
+def from_config(config: "Config") -> Settings:
     """What a configuration says."""
     from wherry.server.config import parse_address
 

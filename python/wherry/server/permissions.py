@@ -5,10 +5,8 @@ exchanges and queues, searched for anywhere in the name unless anchored; an empt
 nothing but the empty name. Matching is done in Rust, whose regular expressions take linear time; a
 pattern that it does not compile (a look-ahead, a back reference) is refused when it is set.
 
-Immutable, so any thread may keep and read them.
+Immutable, so any thread may keep and read them. Why they are named tuples: see `_settings`.
 """
-
-from __future__ import annotations
 
 from typing import Any, NamedTuple
 
