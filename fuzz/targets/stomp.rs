@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use wherry_engine::clock::Clock;
 use wherry_engine::{Broker, BrokerOptions, Notify};
 use wherry_session::{AccessTable, FrontEnd, Identity, Limits, Session as _};
-use wherry_stomp::codec::{FrameError, FrameLimits, Next, Parser, Version};
+use wherry_stomp::codec::{FrameError, FrameLimits, Name, Next, Parser, Version};
 use wherry_stomp::{Peer, Session, Status};
 
 const LIMITS: FrameLimits = FrameLimits {
@@ -65,7 +65,7 @@ fn frames(stream: &[u8], piece: usize, version: Version) -> (Vec<String>, Option
                 Ok(Next::Frame(frame, used)) => {
                     let headers: Vec<_> = frame
                         .headers()
-                        .filter(|h| h.raw_name() != "content-length")
+                        .filter(|h| h.known() != Name::ContentLength)
                         .map(|h| (h.name(), h.value()))
                         .collect();
                     said.push(format!(
@@ -157,7 +157,7 @@ fn answers(out: &[u8], version: Version) -> Vec<String> {
                 if matches!(frame.command(), "RECEIPT" | "ERROR") {
                     let headers: Vec<_> = frame
                         .headers()
-                        .filter(|h| h.raw_name() != "content-length")
+                        .filter(|h| h.known() != Name::ContentLength)
                         .map(|h| (h.name(), h.value()))
                         .collect();
                     said.push(format!("{} {headers:?}", frame.command()));

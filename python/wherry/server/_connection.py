@@ -32,8 +32,8 @@ log = logging.getLogger("wherry.server")
 # of them may have lying here.
 OUTPUT_BUDGET_BYTES = 64 << 10
 
-# Budgets written for one connection before others have their turn.
-_BUDGETS_PER_TURN = 4
+# Budgets written for one connection before others have their turn. See `BUFFER_BYTES`.
+_BUDGETS_PER_TURN = 8
 
 # After the last byte is sent, wait so long for the client to close too, in seconds. Closing at once
 # could make the system throw away what is on its way to the client, such as the reason.

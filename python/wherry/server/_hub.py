@@ -32,8 +32,11 @@ log = logging.getLogger("wherry.server")
 
 _COMMITS = 0
 
-# Read from a socket at a time: some thousand small messages, two large frames.
-BUFFER_BYTES = 256 << 10
+# Read from a socket at a time: some thousand small messages, a large frame. No more than what can
+# be written in one turn (`_BUDGETS_PER_TURN`), also when messages grow on their way through (a
+# MESSAGE of STOMP has three times the bytes of its SEND): else a queue would grow while its
+# consumer waits.
+BUFFER_BYTES = 128 << 10
 
 # Seconds from accept to open, as in RabbitMQ.
 HANDSHAKE_SECONDS = 10

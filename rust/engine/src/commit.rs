@@ -133,8 +133,8 @@ pub(crate) fn write<'a>(
             run.queues.iter().filter(|q| q.is_durable()).count()
         };
         let scheduled = run.drafts.first().is_some_and(|d| d.facts.due_ns != 0);
-        let mut addresses: SmallVec<[u64; 1]> = SmallVec::new();
-        let mut claims: SmallVec<[Claimed<'a>; 1]> = SmallVec::new();
+        let mut addresses: SmallVec<[u64; 1]> = SmallVec::with_capacity(run.drafts.len());
+        let mut claims: SmallVec<[Claimed<'a>; 1]> = SmallVec::with_capacity(run.queues.len());
         for queue in run.queues {
             queue.announce(run.drafts, scheduled);
             claims.push(if scheduled {
@@ -206,7 +206,8 @@ pub(crate) fn write<'a>(
 
     // What follows from a message's arrival may take messages, also from queues of this very commit, and whoever takes
     // waits for claims that are not filled: so every claim is filled before anything follows.
-    let mut effects: SmallVec<[Effects<'a>; 1]> = SmallVec::new();
+    let queues = done.iter().map(|(run, _)| run.queues.len()).sum();
+    let mut effects: SmallVec<[Effects<'a>; 1]> = SmallVec::with_capacity(queues);
     for (run, written) in done {
         written.fill(core, run, &mut effects);
     }

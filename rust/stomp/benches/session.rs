@@ -89,9 +89,9 @@ fn report(name: &str, messages: usize, mut round: impl FnMut() -> usize) {
 }
 
 /// One read of a socket full of frames, and how many there are.
-fn sends(headers: &str) -> (Vec<u8>, usize) {
+fn sends(destination: &str, headers: &str) -> (Vec<u8>, usize) {
     let one = format!(
-        "SEND\ndestination:/queue/q\n{headers}content-length:16\n\n{}\0\n",
+        "SEND\ndestination:{destination}\n{headers}content-length:16\n\n{}\0\n",
         "x".repeat(16)
     );
     let count = READ_BYTES / one.len();
@@ -153,8 +153,9 @@ fn main() {
         }
     };
 
-    let plain = sends("");
+    let plain = sends("/queue/q", "");
     let rich = sends(
+        "/queue/q",
         "content-type:text/plain\npriority:4\ncorrelation-id:12345\nx-one:1\nx-two:two\npersistent:false\n",
     );
     run("parse SEND", &mut || {
@@ -208,4 +209,16 @@ fn main() {
             receiver.drain_and_acknowledge()
         })
     });
+    drop(receiver);
+
+    let mut receiver = Client::connect(&front);
+    for id in 0..10 {
+        let subscribe = format!("SUBSCRIBE\nid:{id}\ndestination:/topic/t\n\n\0");
+        receiver.session.receive(subscribe.as_bytes());
+    }
+    let to_topic = sends("/topic/t", "");
+    run(
+        "send to a topic with ten subscriptions, for each",
+        &mut || 10 * through(&sender, &to_topic, messages / 10, || receiver.drain()),
+    );
 }

@@ -121,6 +121,68 @@ fn the_first_of_repeated_headers_counts() {
         Version::V1_2,
     );
     assert_eq!((frames.len(), error), (1, None));
+    // And where both are possible.
+    let (frames, _) = whole(
+        b"SEND\ncontent-length:1\ncontent-length:3\n\nx\0y\0",
+        Version::V1_2,
+    );
+    assert_eq!(frames[0].body, b"x");
+}
+
+#[test]
+fn a_whole_frame_meets_the_limits_that_one_in_pieces_meets() {
+    let frame = |command: usize, headers: usize, header: usize, head: usize, body: usize| {
+        // Every part as long as is asked for, the rest as short as can be.
+        let mut text = format!("{}\n", "A".repeat(command));
+        text += &"a:\n".repeat(headers.saturating_sub(1));
+        text += &format!("b:{}\n", "c".repeat(header.saturating_sub(2)));
+        while text.len() + 1 < head {
+            let line = (head - text.len() - 1).min(30);
+            text += &format!("d:{}\n", "e".repeat(line.max(3) - 3));
+        }
+        text + "\n" + &"x".repeat(body) + "\0"
+    };
+    let most = LIMITS;
+    for (fits, is_over, error) in [
+        (
+            frame(most.command_bytes_max, 1, 2, 0, 0),
+            frame(most.command_bytes_max + 1, 1, 2, 0, 0),
+            FrameError::CommandTooLong(most.command_bytes_max),
+        ),
+        (
+            frame(1, most.headers_max, 2, 0, 0),
+            frame(1, most.headers_max + 1, 2, 0, 0),
+            FrameError::TooManyHeaders(most.headers_max),
+        ),
+        (
+            frame(1, 1, most.header_bytes_max, 0, 0),
+            frame(1, 1, most.header_bytes_max + 1, 0, 0),
+            FrameError::HeaderTooLong(most.header_bytes_max),
+        ),
+        (
+            frame(1, 1, 2, most.head_bytes_max, 0),
+            frame(1, 1, 2, most.head_bytes_max + 2, 0),
+            FrameError::HeadTooLong(most.head_bytes_max),
+        ),
+        (
+            frame(1, 1, 2, 0, most.body_bytes_max),
+            frame(1, 1, 2, 0, most.body_bytes_max + 1),
+            FrameError::BodyTooLong(most.body_bytes_max),
+        ),
+    ] {
+        for (text, expected) in [(fits, None), (is_over, Some(error))] {
+            for (frames, found) in [
+                whole(text.as_bytes(), Version::V1_2),
+                one_by_one(text.as_bytes(), Some(Version::V1_2), LIMITS),
+            ] {
+                assert_eq!(
+                    (frames.len(), found),
+                    (usize::from(expected.is_none()), expected),
+                    "{text:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

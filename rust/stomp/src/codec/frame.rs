@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::escape::{Escapes, unescape};
+use super::name::Name;
 
 /// Where a header lies in the head of its frame.
 #[derive(Clone, Copy, Debug)]
@@ -10,17 +11,31 @@ pub(super) struct Span {
     pub(super) start: u32,
     pub(super) colon: u32,
     pub(super) end: u32,
+    pub(super) name: Name,
 }
 
 /// One header line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
+    known: Name,
     name: &'a str,
     value: &'a str,
     escapes: Escapes,
 }
 
 impl<'a> Header<'a> {
+    /// Which one it is.
+    #[inline]
+    pub fn known(&self) -> Name {
+        self.known
+    }
+
+    /// Whether two headers have one name: a letter has one form only, so that names need not be unescaped for it.
+    #[inline]
+    pub fn is_like(&self, other: &Header<'_>) -> bool {
+        self.known == other.known && (self.known != Name::Other || self.name == other.name)
+    }
+
     /// Its name.
     pub fn name(&self) -> Cow<'a, str> {
         unescape(self.name, self.escapes)
@@ -29,11 +44,6 @@ impl<'a> Header<'a> {
     /// Its value.
     pub fn value(&self) -> Cow<'a, str> {
         unescape(self.value, self.escapes)
-    }
-
-    /// Its name as it came. Two names are the same if these are: a letter has one form only.
-    pub fn raw_name(&self) -> &'a str {
-        self.name
     }
 
     /// Its value as it came, which is enough to compare with what came before.
@@ -89,15 +99,31 @@ impl<'a> Frame<'a> {
         Some(header_at(self.head, *span, self.escapes))
     }
 
+    /// The first header of a known name.
+    #[inline]
+    pub fn known(&self, name: Name) -> Option<Header<'a>> {
+        debug_assert_ne!(name, Name::Other, "which one?");
+        let span = self.spans.iter().find(|span| span.name == name)?;
+        Some(header_at(self.head, *span, self.escapes))
+    }
+
+    /// Whether there is a header of a known name.
+    #[inline]
+    pub fn has(&self, name: Name) -> bool {
+        self.spans.iter().any(|span| span.name == name)
+    }
+
     /// The value of the first header of that name.
     pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
         Some(self.find(name)?.value())
     }
 }
 
+#[inline]
 fn header_at(head: &str, span: Span, escapes: Escapes) -> Header<'_> {
     let (start, colon, end) = (span.start as usize, span.colon as usize, span.end as usize);
     Header {
+        known: span.name,
         name: &head[start..colon],
         value: &head[colon + 1..end],
         escapes,

@@ -19,14 +19,19 @@
 
 mod escape;
 mod frame;
+mod name;
 mod parser;
+mod plain;
+mod scan;
 mod write;
 
 pub use escape::{Escapes, unescape};
 pub use frame::{Frame, Header};
+pub use name::Name;
 pub use parser::{FrameError, FrameLimits, Next, Parser};
 pub use write::{
     header_fits, write_body, write_end, write_head, write_header, write_number, write_text_header,
+    write_value,
 };
 
 /// A version of the protocol.

@@ -13,6 +13,8 @@ use memchr::{memchr, memchr2};
 use super::Version;
 use super::escape::Escapes;
 use super::frame::{Frame, Span};
+use super::name::Name;
+use super::plain;
 
 /// How large frames may be. The numbers are the caller's; those of RabbitMQ are beside the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,14 @@ impl Parser {
                 return Ok(Next::More);
             }
         }
+        // Most frames are whole and have nothing special in them.
+        if self.seen == 0
+            && let Some(found) = plain::find(bytes, &self.limits, &mut self.spans)
+        {
+            self.command = found.command;
+            self.escapes = Escapes::None; // nothing in it is escaped
+            return self.found(bytes, found.body, found.end);
+        }
         loop {
             match self.stage {
                 Stage::Command | Stage::Headers => {
@@ -305,6 +315,7 @@ impl Parser {
             start: self.line as u32,
             colon: (self.line + colon) as u32,
             end: (self.line + line.len()) as u32,
+            name: Name::of(&line[..colon]),
         });
         Ok(())
     }
@@ -314,7 +325,7 @@ impl Parser {
         let said = self
             .spans
             .iter()
-            .find(|span| &bytes[span.start as usize..span.colon as usize] == b"content-length");
+            .find(|span| span.name == Name::ContentLength);
         let length = match said {
             None => None,
             Some(span) => Some(number(&bytes[span.colon as usize + 1..span.end as usize])?),
@@ -388,7 +399,7 @@ fn line_ends(bytes: &[u8]) -> usize {
 }
 
 /// A number in decimal digits. One that does not fit is larger than every limit.
-fn number(digits: &[u8]) -> Result<usize, FrameError> {
+pub(super) fn number(digits: &[u8]) -> Result<usize, FrameError> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(FrameError::BadContentLength);
     }

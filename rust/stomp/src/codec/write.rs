@@ -4,6 +4,7 @@
 //! stands a line end, as RabbitMQ puts it there: frames are lines for whoever reads them on a terminal.
 
 use super::escape::Escapes;
+use super::scan::plain_name;
 
 /// Begins a frame.
 #[inline]
@@ -33,6 +34,9 @@ pub fn header_fits(name: &[u8], value: &[u8], escapes: Escapes) -> bool {
 /// A header with any name and value, which are escaped. False, and nothing is written: it cannot be said in this version.
 #[inline]
 pub fn write_header(name: &[u8], value: &[u8], escapes: Escapes, out: &mut Vec<u8>) -> bool {
+    if !name.is_empty() && is_plain(name) {
+        return write_value(name, value, escapes, out);
+    }
     if !header_fits(name, value, escapes) {
         return false;
     }
@@ -41,6 +45,32 @@ pub fn write_header(name: &[u8], value: &[u8], escapes: Escapes, out: &mut Vec<u
     escapes.write(value, out);
     out.push(b'\n');
     true
+}
+
+/// As [`write_header`] for a name that needs no escaping: one of the protocol's own, or looked at before.
+#[inline]
+pub fn write_value(name: &[u8], value: &[u8], escapes: Escapes, out: &mut Vec<u8>) -> bool {
+    debug_assert!(!name.is_empty() && is_plain(name), "{name:?}");
+    let as_it_is = is_plain(value);
+    if !as_it_is && !escapes.can_write(value) {
+        return false;
+    }
+    out.reserve(name.len() + value.len() + 2);
+    out.extend_from_slice(name);
+    out.push(b':');
+    if as_it_is {
+        out.extend_from_slice(value);
+    } else {
+        escapes.write(value, out);
+    }
+    out.push(b'\n');
+    true
+}
+
+/// Whether a text is written as it is in every version.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    plain_name(text) == text.len()
 }
 
 /// A number in decimal digits.

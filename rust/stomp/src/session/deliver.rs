@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use wherry_engine::{Delivery, Outcome};
 
 use super::connection::Connection;
+use super::headers;
 use super::refusal::Refusal;
 use super::subscriptions::{AckMode, DUPLICATE, Subscription, Subscriptions, Turn};
-use super::{destination, headers};
 use crate::codec::{Version, write_body, write_number};
 
 /// Messages that one visit takes at most: enough that the visit's own cost does not show, few enough that subscriptions
@@ -187,7 +187,7 @@ fn write_one(one: &mut Subscription, cn: &mut Connection, delivery: &Delivery, o
 }
 
 fn write_message(
-    one: &Subscription,
+    one: &mut Subscription,
     version: Version,
     delivery: &Delivery,
     redelivered: bool,
@@ -196,21 +196,19 @@ fn write_message(
 ) {
     let message = &delivery.message;
     let escapes = version.escapes();
-    out.extend_from_slice(b"MESSAGE\n");
-    out.extend_from_slice(&one.head);
-    out.extend_from_slice(b"destination:");
-    destination::write(message.exchange(), message.routing_key(), escapes, out);
-    let mut name = |header: &[u8]| {
-        out.extend_from_slice(header);
-        out.extend_from_slice(&one.name);
+    out.extend_from_slice((one.head).of(message.exchange(), message.routing_key(), escapes));
+    let number = one.number(delivery.tag);
+    let finish_name = |out: &mut Vec<u8>| {
         if duplicate {
             out.push(DUPLICATE as u8);
         }
-        write_number(one.number(delivery.tag), out);
+        write_number(number, out);
     };
-    name(b"\nmessage-id:");
+    finish_name(out);
     if version == Version::V1_2 && one.mode != AckMode::Auto {
-        name(b"\nack:");
+        out.extend_from_slice(b"\nack:");
+        out.extend_from_slice(one.head.name());
+        finish_name(out);
     }
     out.extend_from_slice(if redelivered {
         b"\nredelivered:true\n"

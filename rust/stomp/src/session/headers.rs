@@ -20,10 +20,7 @@ use wherry_engine::table::{NAME_BYTES_MAX, ValueView};
 
 use super::refusal::Refusal;
 use super::{arguments, destination, value};
-use crate::codec::{Escapes, Frame, write_header, write_number};
-
-/// What a SEND says about itself; the rest is the message's.
-const OWN_OF_SEND: [&str; 4] = ["destination", "content-length", "receipt", "transaction"];
+use crate::codec::{Escapes, Frame, Name, write_header, write_number, write_value};
 
 /// What a MESSAGE says about itself.
 const OWN_OF_MESSAGE: [&[u8]; 8] = [
@@ -78,40 +75,44 @@ pub(super) fn properties<'a>(
     let mut noted = Noted::default();
     let mut any = false;
     for (index, header) in frame.headers().enumerate() {
-        let name = header.name();
-        if OWN_OF_SEND.contains(&&*name) {
+        // What a SEND says about itself; the rest is the message's.
+        if matches!(
+            header.known(),
+            Name::Destination | Name::ContentLength | Name::Receipt | Name::Transaction
+        ) {
             continue;
         }
-        if (frame.headers().take(index)).any(|other| other.raw_name() == header.raw_name()) {
-            continue; // the first of repeated ones counts; there is one way to write a name
+        if (frame.headers().take(index)).any(|other| other.is_like(&header)) {
+            continue; // the first of repeated ones counts
         }
         let text = header.value();
         any = true;
-        match &*name {
-            "content-type" => fields.content_type = Some(text),
-            "content-encoding" => fields.content_encoding = Some(text),
-            "persistent" => fields.persistent = flag("persistent", &text)?,
-            "priority" => fields.priority = Some(number("priority", &text)?),
-            "correlation-id" => fields.correlation_id = Some(text),
-            "reply-to" => fields.reply_to = Some(reply_to.map_or(text, Cow::Borrowed)),
-            "expiration" => fields.expiration = Some(text),
-            "amqp-message-id" => fields.message_id = Some(text),
-            "timestamp" => fields.timestamp = Some(number("timestamp", &text)?),
-            "type" => fields.type_ = Some(text),
-            "user-id" => {
+        match header.known() {
+            Name::ContentType => fields.content_type = Some(text),
+            Name::ContentEncoding => fields.content_encoding = Some(text),
+            Name::Persistent => fields.persistent = flag("persistent", &text)?,
+            Name::Priority => fields.priority = Some(number("priority", &text)?),
+            Name::CorrelationId => fields.correlation_id = Some(text),
+            Name::ReplyTo => fields.reply_to = Some(reply_to.map_or(text, Cow::Borrowed)),
+            Name::Expiration => fields.expiration = Some(text),
+            Name::AmqpMessageId => fields.message_id = Some(text),
+            Name::Timestamp => fields.timestamp = Some(number("timestamp", &text)?),
+            Name::Type => fields.type_ = Some(text),
+            Name::UserId => {
                 noted.user_id = Some(text.clone());
                 fields.user_id = Some(text);
             }
-            "app-id" => fields.app_id = Some(text),
-            "cluster-id" => fields.cluster_id = Some(text),
-            other if arguments::is_of_queue(other) => {}
-            other => {
-                match other {
+            Name::AppId => fields.app_id = Some(text),
+            Name::ClusterId => fields.cluster_id = Some(text),
+            _ => {
+                let name = header.name();
+                match &*name {
+                    other if arguments::is_of_queue(other) => continue,
                     "x-deliver-at" => noted.deliver_at_ms = Some(number("x-deliver-at", &text)?),
                     "CC" | "BCC" => noted.carbon_copy = true,
                     _ => {}
                 }
-                append_long(other, &text, table)?;
+                append_long(&name, &text, table)?;
             }
         }
     }
@@ -229,7 +230,7 @@ pub(super) fn write(properties: &[u8], counted: bool, escapes: Escapes, out: &mu
     let mut text = |name: &str, bytes: Option<&[u8]>| {
         if let Some(bytes) = bytes {
             let text = value::text(ValueView::Str(bytes));
-            write_header(name.as_bytes(), &text, escapes, out);
+            write_value(name.as_bytes(), &text, escapes, out);
         }
     };
     text("content-type", view.content_type());
@@ -245,7 +246,7 @@ pub(super) fn write(properties: &[u8], counted: bool, escapes: Escapes, out: &mu
         let prefix = destination::reply_prefix(reply_to);
         let mut full = prefix.as_bytes().to_vec();
         full.extend_from_slice(&value::text(ValueView::Str(reply_to)));
-        write_header(b"reply-to", &full, escapes, out);
+        write_value(b"reply-to", &full, escapes, out);
     }
     if view.delivery_mode() == Some(2) {
         out.extend_from_slice(b"persistent:true\n");

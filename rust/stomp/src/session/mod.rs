@@ -31,6 +31,7 @@ mod destination;
 mod endpoint;
 mod headers;
 mod input;
+mod message_head;
 mod output;
 mod refusal;
 mod send;

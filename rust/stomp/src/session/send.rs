@@ -20,7 +20,7 @@ use super::refusal::{Refusal, shown};
 use super::state::{Core, Then};
 use super::subscribe;
 use super::subscriptions::{AckMode, Subscription};
-use crate::codec::Frame;
+use crate::codec::{Frame, Name};
 
 /// Destinations that a session remembers. A program sends to a few; who sends to more pays for a look-up again.
 const TARGETS_MAX: usize = 256;
@@ -30,6 +30,8 @@ const KEPT_BYTES: usize = 64 << 10;
 
 /// What a destination means.
 pub(super) struct Target {
+    /// The destination, as it came.
+    raw: Box<str>,
     exchange: Arc<Exchange>,
     key: Box<str>,
     /// The queue that was declared for it: when it is gone it is declared again.
@@ -49,8 +51,11 @@ impl Target {
 /// What a session keeps for SEND.
 #[derive(Default)]
 pub(super) struct Sender {
-    /// By destination, as it came. Few, so that nobody gains by names that collide.
-    targets: HashMap<Box<str>, Target, foldhash::fast::RandomState>,
+    targets: Vec<Target>,
+    /// Where in `targets` a destination is. Few, so that nobody gains by names that collide.
+    places: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
+    /// The place of the last one: most programs send to one destination again and again.
+    last: usize,
     properties: Vec<u8>,
     table: Vec<u8>,
 }
@@ -79,41 +84,37 @@ pub(super) enum Stuck {
 
 /// SEND.
 pub(super) fn send(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> {
-    if frame.find("message-id").is_some() {
+    if frame.has(Name::MessageId) {
         return Err(Refusal::new(
             "Invalid header",
             "'message-id' is not allowed on 'SEND'.\n",
         ));
     }
-    let Some(destination) = frame.find("destination") else {
+    let Some(destination) = frame.known(Name::Destination) else {
         return Err(Refusal::new(
             "Missing destination",
             "\"SEND\" must include a 'destination' header\n",
         ));
     };
-    let reply_to = match frame.header("reply-to") {
-        Some(text) if text.starts_with("/temp-queue/") => Some(temporary_queue(core, &text)?),
+    let reply_to = match frame.known(Name::ReplyTo) {
+        Some(header) if header.value().starts_with("/temp-queue/") => {
+            Some(temporary_queue(core, &header.value())?)
+        }
         _ => None,
     };
     let raw = destination.raw_value();
     let version = core.cn.open()?.access.version(); // before the checks: see `Access::version`
-    let mut declared = Ticket::NONE;
-    if !core
-        .sender
-        .targets
-        .get(raw)
-        .is_some_and(|target| target.is_valid(version))
-    {
-        declared = aim(core, frame, raw, &destination.value(), version)?;
-    }
+    let (place, declared) = match core.sender.find(raw, version) {
+        Some(place) => (place, Ticket::NONE),
+        None => aim(core, frame, raw, &destination.value(), version)?,
+    };
     let Sender {
         targets,
         properties,
         table,
+        ..
     } = &mut core.sender;
-    let Some(target) = targets.get(raw) else {
-        return Err(Failure::new(FailureKind::InternalError, "SEND without a target").into());
-    };
+    let target = &targets[place];
     let noted = headers::properties(frame, reply_to.as_deref(), table, properties)?;
     let message = NewMessage {
         routing_key: &target.key,
@@ -124,13 +125,13 @@ pub(super) fn send(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> 
         delay: inspect(&core.cn, &noted)?,
     };
     core.cn.traffic.messages_in += 1;
-    let wants_receipt = frame.find("receipt").is_some();
+    let wants_receipt = frame.has(Name::Receipt);
     let then = if target.exchange.name().is_empty() && Replies::is_reserved(&target.key) {
         answer_request(&core.cn, &message)?;
         Then::Receipt(Ticket::NONE)
-    } else if let Some(transaction) = frame.header("transaction") {
+    } else if let Some(transaction) = frame.known(Name::Transaction) {
         core.transactions
-            .publish(&transaction, &target.exchange, &message)?;
+            .publish(&transaction.value(), &target.exchange, &message)?;
         Then::AtCommit(declared)
     } else {
         let outcome = if core.cn.front.alarms().any() {
@@ -149,7 +150,9 @@ pub(super) fn send(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> 
                     body: frame.body().into(),
                     delay: message.delay,
                     declared,
-                    receipt: frame.header("receipt").map(|text| (*text).into()),
+                    receipt: frame
+                        .known(Name::Receipt)
+                        .map(|text| (*text.value()).into()),
                 })));
                 core.cn.pause.set(Pause::ROOM);
                 Then::Later
@@ -169,11 +172,33 @@ impl Sender {
         }
     }
 
-    fn remember(&mut self, raw: &str, target: Target) {
-        if self.targets.len() >= TARGETS_MAX && !self.targets.contains_key(raw) {
-            self.targets.clear();
+    /// Where a destination is that is known and still means the same.
+    #[inline]
+    fn find(&mut self, raw: &str, version: u64) -> Option<usize> {
+        let is_last = (self.targets.get(self.last)).is_some_and(|target| *target.raw == *raw);
+        if !is_last {
+            self.last = *self.places.get(raw)?;
         }
-        self.targets.insert(raw.into(), target);
+        self.targets[self.last]
+            .is_valid(version)
+            .then_some(self.last)
+    }
+
+    fn remember(&mut self, target: Target) -> usize {
+        let known = self.places.get(&target.raw).copied();
+        if known.is_none() && self.targets.len() >= TARGETS_MAX {
+            self.targets.clear();
+            self.places.clear();
+        }
+        let place = known.unwrap_or(self.targets.len());
+        if place == self.targets.len() {
+            self.places.insert(target.raw.clone(), place);
+            self.targets.push(target);
+        } else {
+            self.targets[place] = target;
+        }
+        self.last = place;
+        place
     }
 
     pub(super) fn clear(&mut self) {
@@ -181,14 +206,15 @@ impl Sender {
     }
 }
 
-/// Finds out what a destination means, and whether the user may send to it. Returns when its queue is durable.
+/// Finds out what a destination means, and whether the user may send to it. Returns where it is kept, and when its queue is
+/// durable.
 fn aim(
     core: &mut Core,
     frame: &Frame<'_>,
     raw: &str,
     text: &str,
     access_version: u64,
-) -> Result<Ticket, Refusal> {
+) -> Result<(usize, Ticket), Refusal> {
     let (mut declared, mut queue) = (Ticket::NONE, None);
     let (exchange, key) = match Destination::parse(text)? {
         Destination::Queue(name) => {
@@ -219,16 +245,14 @@ fn aim(
     if found.kind() == ExchangeKind::Topic {
         open.access.check_topic(Action::Write, &exchange, &key)?;
     }
-    core.sender.remember(
-        raw,
-        Target {
-            exchange: found,
-            key: (*key).into(),
-            queue,
-            access_version,
-        },
-    );
-    Ok(declared)
+    let place = core.sender.remember(Target {
+        raw: raw.into(),
+        exchange: found,
+        key: (*key).into(),
+        queue,
+        access_version,
+    });
+    Ok((place, declared))
 }
 
 /// The real name of a queue that a reply is to come to; made at its first use.

@@ -19,7 +19,7 @@ use super::subscriptions::{Subscription, Subscriptions, Turn};
 use super::time::Times;
 use super::transactions::{self, Transactions};
 use super::{Settings, send, settle, subscribe};
-use crate::codec::{Frame, FrameError, Next, Parser, Version};
+use crate::codec::{Frame, FrameError, Name, Next, Parser, Version};
 
 /// What follows from a frame that was worked off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,8 @@ impl Core {
     fn frame(&mut self, frame: &Frame<'_>) {
         match self.work(frame) {
             Ok(Then::Receipt(ticket)) => {
-                self.done(ticket, frame.header("receipt").as_deref());
+                let receipt = frame.known(Name::Receipt);
+                self.done(ticket, receipt.map(|header| header.value()).as_deref());
             }
             Ok(Then::Later) => {}
             Ok(Then::AtCommit(ticket)) => {

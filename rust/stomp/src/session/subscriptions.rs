@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use wherry_engine::Consumer;
 
+use super::message_head::MessageHead;
 use super::refusal::Refusal;
-use crate::codec::{Escapes, write_header};
+use crate::codec::Escapes;
 
 /// Who acknowledges, and how much at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,8 @@ pub(super) struct Subscription {
     pub(super) consumer: Arc<Consumer>,
     /// `T_` and the id, or `Q_` and the destination of one without an id.
     pub(super) key: Box<str>,
-    /// The `subscription` header line of its messages; empty without an id.
-    pub(super) head: Box<[u8]>,
-    /// The escaped beginning of the names of its deliveries.
-    pub(super) name: Box<[u8]>,
+    /// How its messages begin.
+    pub(super) head: MessageHead,
     pub(super) mode: AckMode,
     pub(super) turn: Turn,
     /// Ended by the client; only settling counts.
@@ -73,20 +72,10 @@ impl Subscription {
         escapes: Escapes,
         mode: AckMode,
     ) -> Subscription {
-        let mut head = Vec::new();
-        if let Some(id) = id {
-            write_header(b"subscription", id.as_bytes(), escapes, &mut head);
-        }
-        let mut name = Vec::new();
-        escapes.write(key.as_bytes(), &mut name);
-        name.extend_from_slice(b"@@");
-        name.extend_from_slice(session.as_bytes());
-        name.extend_from_slice(b"@@");
         let options = consumer.queue().options();
         Subscription {
             key: key.into(),
-            head: head.into(),
-            name: name.into(),
+            head: MessageHead::new(key, id, session, escapes),
             mode,
             turn: Turn::Armed,
             leaving: false,
