@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wire import brokers
+from wire import brokers, stomp
 from wire.peer import Peer, Silence, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from wire.stomp import StompPeer
 
 DISK_MIB = 64
 BODY = bytes(50_000)
@@ -78,3 +80,88 @@ def test_publishers_wait_and_go_on_by_themselves(least: int, disk: Path) -> None
         events = {publisher.read(20).name, publisher.read(20).name}
         assert events == {"connection.unblocked", "basic.ack"}
         assert consumer.until("basic.deliver").body == BODY
+
+
+# STOMP has no word for it: receipts do not come, and nothing is read.
+
+IN_FLIGHT = 8
+"""Frames that are sent before the receipt of the first is waited for."""
+
+SILENT_SECONDS = 2
+"""How long no receipt must come before the disk is taken for full; one takes milliseconds."""
+
+
+def send(peer: StompPeer, number: int) -> None:
+    headers = {"destination": "/queue/q", "persistent": "true", "receipt": number}
+    peer.send("SEND", {**headers, "n": number}, BODY)
+
+
+def send_until_silent(peer: StompPeer) -> tuple[set[int], int]:
+    """The numbers of those that have receipts, and how many were sent."""
+    receipts: set[int] = set()
+    for sent in range(1, MESSAGES_MAX + 1):
+        send(peer, sent)
+        while sent - len(receipts) >= IN_FLIGHT:
+            try:
+                frame = peer.read(SILENT_SECONDS)
+            except Silence:
+                return receipts, sent
+            assert frame.command == "RECEIPT", frame
+            receipts.add(int(frame.headers["receipt-id"]))
+    raise AssertionError(f"{MESSAGES_MAX} messages on a disk of {DISK_MIB} MiB")
+
+
+def take(peer: StompPeer) -> int:
+    """The next message, and its acknowledgement."""
+    message = peer.until("MESSAGE")
+    assert message.body == BODY
+    peer.send("ACK", {"id": message.headers["ack"]})
+    return int(message.headers["n"])
+
+
+SUBSCRIBE = {"id": "1", "destination": "/queue/q", "ack": "client-individual"}
+LEAST = pytest.mark.parametrize(
+    "least", [2_000_000, 0], ids=["before it is full", "when it is full"]
+)
+
+
+@LEAST
+@pytest.mark.timeout(120)
+def test_over_stomp_receipts_wait_and_come_by_themselves(least: int, disk: Path) -> None:
+    options = {"directory": str(disk / "data"), "disk.free_bytes_min": least}
+    with (
+        brokers.start("wherry", options=options, stomp=brokers.Stomp()) as broker,
+        stomp.connect(broker.host, broker.stomp_port) as publisher,
+        stomp.connect(broker.host, broker.stomp_port) as consumer,
+    ):
+        receipts, sent = send_until_silent(publisher)
+        assert len(receipts) > 100
+        # What is there can be had, and to take it makes room: then the rest is stored, too.
+        consumer.send("SUBSCRIBE", SUBSCRIBE)
+        assert [take(consumer) for _ in range(sent)] == list(range(1, sent + 1))
+        while len(receipts) < sent:
+            frame = publisher.read(20)
+            assert frame.command == "RECEIPT", frame
+            receipts.add(int(frame.headers["receipt-id"]))
+        assert receipts == set(range(1, sent + 1))
+        assert publisher.call("DISCONNECT").command == "RECEIPT"
+
+
+@LEAST
+@pytest.mark.timeout(120)
+def test_what_has_a_receipt_is_on_a_full_disk(least: int, disk: Path) -> None:
+    options = {"directory": str(disk / "data"), "disk.free_bytes_min": least}
+    with brokers.start("wherry", options=options, stomp=brokers.Stomp()) as broker:
+        with stomp.connect(broker.host, broker.stomp_port) as publisher:
+            receipts, sent = send_until_silent(publisher)
+            broker.kill_and_restart()
+        with stomp.connect(broker.host, broker.stomp_port) as consumer:
+            consumer.send("SUBSCRIBE", SUBSCRIBE)
+            got = [take(consumer) for _ in range(len(receipts))]
+            # Of the last few nobody was told; those that are there come behind the others.
+            assert got == sorted(receipts)
+            assert got[-1] <= sent
+            # There is room again.
+            send(consumer, sent + 1)
+            while take(consumer) != sent + 1:
+                pass
