@@ -5,6 +5,8 @@
 //! back references and in return matches in linear time, so that no pattern can be used to stop the server. `$` matches
 //! at the end only; in RabbitMQ (PCRE) also before a last newline.
 
+use std::sync::Arc;
+
 use regex::{Regex, RegexBuilder};
 
 /// Bytes of one pattern. The longest seen in public definitions files have some hundreds.
@@ -16,6 +18,12 @@ const COMPILED_BYTES_MAX: usize = 256 << 10;
 /// Levels of groups in each other, so that parsing cannot exhaust the stack.
 const NESTING_MAX: u32 = 64;
 
+#[cfg(test)]
+thread_local! {
+    /// Patterns that this thread gave to the engine.
+    pub(crate) static COMPILED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A compiled pattern. The two that nearly everybody uses need no engine.
 #[derive(Clone, Debug)]
 pub enum Pattern {
@@ -23,8 +31,9 @@ pub enum Pattern {
     Everything,
     /// The empty pattern, and `^$`.
     Empty,
-    /// Any other.
-    Search(Regex),
+    /// Any other. Shared: a copy of a regular expression is a scratch space of its own, which takes longer to make than a
+    /// name takes to be found.
+    Search(Arc<Regex>),
 }
 
 impl Pattern {
@@ -38,6 +47,8 @@ impl Pattern {
             ".*" | "^.*" | ".*$" => return Ok(Pattern::Everything),
             _ => {}
         }
+        #[cfg(test)]
+        COMPILED.with(|count| count.set(count.get() + 1));
         if pattern.len() > PATTERN_BYTES_MAX {
             return Err(format!(
                 "pattern of {} bytes: the limit is {PATTERN_BYTES_MAX}",
@@ -49,8 +60,13 @@ impl Pattern {
             .dfa_size_limit(COMPILED_BYTES_MAX)
             .nest_limit(NESTING_MAX)
             .build()
-            .map(Pattern::Search)
+            .map(|regex| Pattern::Search(Arc::new(regex)))
             .map_err(|error| format!("invalid pattern '{pattern}': {error}"))
+    }
+
+    /// Whether it was made of this text. False also of some that mean the same.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        matches!(self, Pattern::Search(regex) if regex.as_str() == text)
     }
 
     /// Whether it is found in the text; in time linear in the text.

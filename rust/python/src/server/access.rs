@@ -1,5 +1,7 @@
 //! Users and permissions, from the plain values of `wherry.server.permissions`.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use wherry_session::{AccessTable, UserLimits, VirtualHostLimits};
 
@@ -13,9 +15,9 @@ fn number(value: &Bound<'_, PyAny>, name: &str) -> Result<Option<u64>> {
     Ok(value.getattr(name)?.extract()?)
 }
 
-/// The table of an `AccessTable`.
-pub(super) fn table(source: &Bound<'_, PyAny>) -> Result<AccessTable> {
-    let mut table = AccessTable::builder();
+/// The table of an `AccessTable`, which comes after the one that is in force.
+pub(super) fn table(source: &Bound<'_, PyAny>, before: Arc<AccessTable>) -> Result<AccessTable> {
+    let mut table = AccessTable::builder_after(before);
     for user in source.getattr("users")?.try_iter()? {
         let user = user?;
         let name = text(&user, "name")?;

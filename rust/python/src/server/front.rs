@@ -169,7 +169,8 @@ impl FrontEnd {
 
     /// Puts a `wherry.server.permissions.AccessTable` in force.
     fn set_access(&self, table: &Bound<'_, PyAny>) -> Result<()> {
-        self.shared.front.set_access(access::table(table)?);
+        let front = &self.shared.front;
+        front.set_access(access::table(table, front.access())?);
         Ok(())
     }
 

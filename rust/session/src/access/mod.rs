@@ -342,6 +342,44 @@ mod tests {
         assert!(!queue(&access, "b") && !access.may_stay());
     }
 
+    fn compiled(f: impl FnOnce()) -> usize {
+        let before = crate::pattern::COMPILED.get();
+        f();
+        crate::pattern::COMPILED.get() - before
+    }
+
+    #[test]
+    fn what_stays_the_same_is_not_compiled_again() {
+        let fill = |t: &mut AccessTableBuilder, users: usize, own: &str| {
+            for n in 0..users {
+                let name = format!("u{n}");
+                t.permission(&name, "/", "^own", "^own", &format!("^{own}{n}$"))
+                    .unwrap();
+                t.topic_permission(&name, "/", "e", "^{username}$", &format!("^{n}$"))
+                    .unwrap();
+            }
+        };
+        let mut first = AccessTable::builder();
+        let count = compiled(|| fill(&mut first, 10, "q"));
+        assert_eq!(count, 1 + 10 + 1 + 10);
+        let first = Arc::new(first.build());
+        let mut second = AccessTable::builder_after(first.clone());
+        assert_eq!(compiled(|| fill(&mut second, 11, "q")), 1 + 1 + 1 + 1);
+        let mut third = AccessTable::builder_after(Arc::new(second.build()));
+        // What is changed is changed.
+        assert_eq!(compiled(|| fill(&mut third, 11, "r")), 11);
+        assert_eq!(Arc::strong_count(&first), 1, "it is not kept");
+        let cell = Arc::new(AccessCell::new());
+        cell.set(third.build());
+        for n in 0..11 {
+            let access = Access::new(cell.clone(), &format!("u{n}"), "/");
+            assert!(queue(&access, &format!("r{n}")) && !queue(&access, &format!("q{n}")));
+            let may = |action, key: &str| access.check_topic(action, "e", key).is_ok();
+            assert!(may(Action::Read, &n.to_string()) && may(Action::Write, &format!("u{n}")));
+            assert!(!may(Action::Read, "11") && !may(Action::Write, "u11"));
+        }
+    }
+
     #[test]
     fn answers_of_the_same_name_are_kept_apart() {
         let (_, access) = session(|t| {
