@@ -1,12 +1,14 @@
 """Who may log in, and what a browser may do with the broker.
 
 Every user is a user of the broker, too, with the session's token as the password. All a browser may
-do there is to read its own mailbox and to hear who is online: it publishes nothing and sees nobody
-else's mailbox. What it writes goes through the HTTP API.
+do there is to read its own mailbox, to hear who is online, and to talk with the other pages of its
+user: it publishes nothing to others and sees nobody else's mailbox. What it writes goes through the
+HTTP API.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import re
 import secrets
@@ -16,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import argon2
 
-from wherry.server import AccessTable, Permission, UserAccess
+from wherry.server import AccessTable, Permission, TopicPermission, UserAccess
 
-from .mailboxes import PREFIX, PRESENCE
+from .mailboxes import PAGES, PREFIX, PRESENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,10 @@ class Accounts:
         # Each check takes some 50 ms of a core and memory, on purpose.
         self._checks = threading.BoundedSemaphore(2)
         self._callbacks: list[Callable[[], None]] = []
+        # In alphabetical order. Kept, so that a new user costs no look at the others; the broker
+        # does as much with what it makes of them.
+        self._users = [access_of(name) for name in store.users()]
+        self._users_lock = threading.Lock()
 
     # For the HTTP API
 
@@ -63,6 +69,8 @@ class Accounts:
                 fresh = self._hasher.hash(password)
             if not self._store.add_user(name, fresh):
                 return self.log_in(name, password)  # somebody was faster
+            with self._users_lock:
+                bisect.insort(self._users, access_of(name), key=lambda user: user.name)
             for callback in self._callbacks:
                 callback()
         elif not self._is_right(known, password):
@@ -103,7 +111,8 @@ class Accounts:
 
     def snapshot(self) -> AccessTable:
         """What everybody may do."""
-        return AccessTable(tuple(access_of(name) for name in self._store.users()))
+        with self._users_lock:
+            return AccessTable(tuple(self._users))
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Called when there is a new user."""
@@ -113,10 +122,13 @@ class Accounts:
 def access_of(name: str) -> UserAccess:
     """What a user's browser may do with the broker."""
     own = f"^{OWN_QUEUES}"
-    read = f"^({re.escape(PREFIX + name)}|{PRESENCE}|{OWN_QUEUES}.*)$"
+    write = f"^({PAGES}$|{OWN_QUEUES})"
+    read = f"^({re.escape(PREFIX + name)}|{PRESENCE}|{PAGES}|{OWN_QUEUES}.*)$"
+    key = "^{username}$"
     return UserAccess(
         name,
-        permissions=(Permission("/", configure=own, write=own, read=read),),
+        permissions=(Permission("/", configure=own, write=write, read=read),),
+        topic_permissions=(TopicPermission("/", PAGES, write=key, read=key),),
         max_connections=CONNECTIONS_MAX,
     )
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 POSTS = "posts"
 PRESENCE = "presence"
+# Where the pages of one user talk with each other, with the user's name as the key.
+PAGES = "pages"
 PREFIX = "mailbox."
 
 # A mailbox is for what was missed, not an archive: that is the feed, from the database. The oldest
@@ -41,6 +43,7 @@ class Mailboxes:
             POSTS, "direct", dedup=wherry.Dedup(size=IDS_REMEMBERED)
         )
         await self._broker.declare_exchange(PRESENCE, "fanout")
+        await self._broker.declare_exchange(PAGES, "topic")
         for user in store.users():
             await self.open(user)
         for follower, author in store.follows():

@@ -114,6 +114,7 @@ def test_tokens_are_not_kept_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert token is not None
     assert len(changes) == 1
     assert accounts.verify("ada", token) == access_of("ada")
+    assert accounts.snapshot().users == (access_of("ada"),)
     assert accounts.verify("bob", token) is None
     assert accounts.verify("ada", "x") is None, "the password is not for the broker"
     assert accounts.log_in("ada", "y") is None
@@ -122,6 +123,20 @@ def test_tokens_are_not_kept_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     over = accounts.log_in("ada", "x")
     assert over is not None
     assert accounts.user_of(over) is None
+    store.close()
+
+
+def test_a_new_user_is_added_to_what_the_broker_knows(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.sqlite3")
+    for name in ("ada", "eve"):
+        store.add_user(name, "")
+    accounts = Accounts(store)
+    before = accounts.snapshot().users
+    accounts.log_in("bob", "x")
+    after = accounts.snapshot().users
+    assert after == tuple(access_of(name) for name in ("ada", "bob", "eve"))
+    assert [user for user in after if user.name != "bob"] == list(before)
+    assert after[0] is before[0], "nothing is made anew for the others"
     store.close()
 
 

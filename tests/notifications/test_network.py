@@ -159,6 +159,12 @@ FORBIDDEN = [
     ("/amq/queue/mailbox.bob", True),
     ("/exchange/posts/bob", True),
     ("/exchange/presence", True),
+    ("/exchange/pages/bob", False),
+    ("/exchange/pages/%23", False),
+    ("/exchange/pages/*", False),
+    ("/exchange/pages", False),
+    ("/exchange/pages/bob", True),
+    ("/exchange/pages", True),
 ]
 
 
@@ -170,6 +176,8 @@ def test_a_browser_may_read_its_own_mailbox_and_nothing_else(
     ada.log_in("ada")
     eventually(ada.people, {"bob": "online"})
     assert ada.run_later(READ, "/amq/queue/mailbox.ada", {}) == "allowed"
+    for send in (False, True):
+        assert ada.run_later(READ, "/exchange/pages/ada", {"send": send}) == "allowed"
     for destination, send in FORBIDDEN:
         answer = ada.run_later(READ, destination, {"send": send})
         assert "refused" in answer, (destination, send)

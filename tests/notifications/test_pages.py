@@ -105,18 +105,75 @@ def test_who_does_not_follow_any_more_gets_nothing_more(
     assert ada.feed() == []
 
 
-def test_the_newest_page_of_a_user_gets_the_mail(app: Application, two: tuple[Any, Any]) -> None:
-    ada, bob = two
-    # The same person at two machines: here Bob logs out and Ada logs in at his.
-    bob.log_out()
-    eventually(ada.people, {"bob": "offline"})
-    bob.log_in("ada")
-    eventually(lambda: app.mailbox("ada").consumers, 2)
-    app.post("bob", "Whoever sees this")
-    eventually(bob.unread, 1)
-    assert ada.unread() == 0
-    bob.leave()
-    eventually(ada.unread, 1)
+@pytest.fixture
+def older_and_newer(app: Application, two: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Two pages of Ada, at two machines; the older one had two posts before the newer came."""
+    older, newer = two
+    app.post("bob", "First")
+    app.post("bob", "Second")
+    eventually(older.unread, 2)
+    # Here Bob logs out and Ada logs in at his.
+    newer.log_out()
+    eventually(older.people, {"bob": "offline 2 unread"})
+    newer.log_in("ada")
+    eventually(newer.unread, 2)
+    eventually(older.unread, 2)
+    return older, newer
+
+
+def held(page: Any) -> int:
+    """Unread messages that the page has from the mailbox itself."""
+    return int(page.run("return page.mail.size"))
+
+
+def test_pages_of_one_user_show_the_same(
+    app: Application, older_and_newer: tuple[Any, Any]
+) -> None:
+    older, newer = older_and_newer
+    assert (held(older), held(newer)) == (0, 2), "the newest page has the mail"
+    app.post("bob", "Third")
+    for page in older_and_newer:
+        eventually(page.feed, ["* bob: Third", "* bob: Second", "* bob: First"])
+    # Read at one is read at the other, and in the mailbox.
+    older.read("First")
+    eventually(newer.unread, 2)
+    eventually(lambda: app.mailbox("ada").acknowledged, 1)
+    newer.read("Second")
+    eventually(older.unread, 1)
+    eventually(lambda: app.mailbox("ada").acknowledged, 2)
+    eventually(older.people, {"bob": "offline 1 unread"})
+    assert older.feed() == newer.feed() == ["* bob: Third", "bob: Second", "bob: First"]
+
+
+def test_when_the_newest_page_closes_the_next_has_the_mail(
+    app: Application, older_and_newer: tuple[Any, Any]
+) -> None:
+    older, newer = older_and_newer
+    newer.leave()
+    eventually(lambda: held(older), 2)
+    assert older.unread() == 2
+    older.read("First")
+    eventually(lambda: app.mailbox("ada").acknowledged, 1)
+    newer.open()
+    eventually(newer.feed, ["* bob: Second", "bob: First"])
+    eventually(lambda: (held(older), held(newer)), (0, 1))
+    eventually(older.unread, 1)
+
+
+def test_what_an_older_page_reads_while_it_is_cut_off_is_read(
+    app: Application, older_and_newer: tuple[Any, Any]
+) -> None:
+    older, _ = older_and_newer
+    # In one go, so that the page is not back before it was read.
+    older.run(
+        "page.client.webSocket.close();"
+        " page.client.onWebSocketClose = (event) => {"
+        " page.onClose(event);"
+        " page.view.read([...page.view.unread].slice(0, 1)); };"
+    )
+    for page in older_and_newer:
+        eventually(page.unread, 1)
+    eventually(lambda: app.mailbox("ada").acknowledged, 1)
 
 
 def test_a_page_that_polls_sees_the_same_later(

@@ -196,6 +196,12 @@ export class View {
     this.drawUnread();
   }
 
+  // They were read on another page.
+  removeUnread(ids) {
+    ids.forEach((id) => this.unread.delete(id));
+    this.drawUnread();
+  }
+
   read(ids) {
     const fresh = ids.filter((id) => this.unread.delete(id));
     if (!fresh.length) return;

@@ -1,5 +1,8 @@
 // Everything is pushed: the page subscribes to its user's mailbox and to who is online, and asks for
 // nothing again. A message stays in the mailbox until it was read here: to read is to acknowledge.
+//
+// A user's pages show the same, wherever they are. The newest has the mail; it tells the others what it gets, and they tell
+// it what is read there. When it closes, its mail goes back to the mailbox and to the next page, by the broker's doing.
 
 import { api, begin, forget, session, show, status, View } from "./page.js";
 
@@ -10,9 +13,12 @@ const priority = Math.floor(Date.now() / 1000) - 1_700_000_000;
 
 class Page {
   constructor() {
+    this.id = Math.random().toString(36).slice(2);
+    // Whether this user has other pages; as long as it has none, nothing is told.
+    this.others = false;
     // Unread posts by number, with what the broker wants acknowledged; of this connection only.
     this.mail = new Map();
-    // Read while there was no connection.
+    // Read, but not by a page that has the message: while there was no connection, or while it was on its way to another.
     this.readMeanwhile = new Set();
     // Changes of who is online that came before the list that they change; null when it is there.
     this.early = [];
@@ -45,11 +51,16 @@ class Page {
     // What was unread comes again: it was not acknowledged.
     this.mail.clear();
     this.view.setUnread([]);
+    this.others = false;
     this.early = [];
     this.client.watchForReceipt("presence", () => this.load());
     this.client.subscribe("/exchange/presence", (message) => this.onPresence(message), {
       id: "presence",
       receipt: "presence",
+      "x-max-length": "1000",
+    });
+    this.client.subscribe(this.pages(), (message) => this.onPages(JSON.parse(message.body)), {
+      id: "pages",
       "x-max-length": "1000",
     });
     this.client.subscribe(`/amq/queue/mailbox.${session.name}`, (message) => this.onMail(message), {
@@ -58,6 +69,7 @@ class Page {
       "prefetch-count": String(MAILBOX_MAX),
       "x-priority": String(priority),
     });
+    this.tell({ hello: priority, read: [...this.readMeanwhile] });
     status("live", "Live");
   }
 
@@ -114,15 +126,62 @@ class Page {
     this.mail.set(post.id, message);
     this.view.addPosts([post]);
     this.view.addUnread(post.id);
+    if (this.others) this.tell({ unread: [post] });
   }
 
   onRead(ids) {
+    this.settle(ids);
+    if (this.others && this.client.connected) this.tell({ read: ids });
+  }
+
+  settle(ids) {
     for (const id of ids) {
       const message = this.mail.get(id);
       this.mail.delete(id);
       if (this.client.connected && message) message.ack();
       else this.readMeanwhile.add(id);
     }
+  }
+
+  // The user's other pages
+
+  // Only this user may read and write with this key.
+  pages() {
+    return `/exchange/pages/${session.name}`;
+  }
+
+  tell(what) {
+    const body = JSON.stringify({ page: this.id, ...what });
+    this.client.publish({ destination: this.pages(), body, headers: { "content-type": "application/json" } });
+  }
+
+  tellUnread() {
+    this.tell({ unread: [...this.mail.keys()].map((id) => this.view.posts.get(id).post) });
+  }
+
+  onPages({ page, hello, read, unread }) {
+    if (page === this.id) return;
+    const first = !this.others;
+    this.others = true;
+    if (read) {
+      this.settle(read);
+      this.view.removeUnread(read);
+    }
+    if (unread) {
+      const fresh = unread.filter((post) => !this.readMeanwhile.has(post.id));
+      this.view.addPosts(fresh);
+      fresh.forEach((post) => this.view.addUnread(post.id));
+    }
+    if (hello > priority) this.handOver();
+    if (first || hello !== undefined) this.tellUnread();
+  }
+
+  // To a newer page, which tells what it gets.
+  handOver() {
+    const messages = [...this.mail.values()];
+    this.mail.clear();
+    this.view.setUnread([]);
+    messages.forEach((message) => message.nack());
   }
 }
 
