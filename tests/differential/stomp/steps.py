@@ -223,8 +223,9 @@ class Run:
         while True:
             for name in names:
                 self._read_all(seen, name)
-            sockets = {self.peers[one].socket for one in names if not self.peers[one].ended}
-            if not sockets or not select.select(sockets, [], [], self.pause_seconds)[0]:
+            sockets = [self.peers[one].socket for one in names if not self.peers[one].ended]
+            # RabbitMQ may have to hear of the end of the last one.
+            if not names or not select.select(sockets, [], [], self.pause_seconds)[0]:
                 return
 
     def _read_all(self, seen: Seen, name: str) -> None:

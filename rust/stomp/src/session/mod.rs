@@ -10,7 +10,7 @@
 //! settle         ACK, NACK                                  transactions: BEGIN, COMMIT, ABORT
 //! ```
 //!
-//! The specifications come first, then RabbitMQ's plugin (3.10 was asked). On purpose otherwise than the plugin:
+//! The specifications come first, then RabbitMQ's plugin (3.10 was asked; 3.13's texts are the same). On purpose otherwise than the plugin:
 //!
 //! - Every ERROR ends the connection, as the specifications demand. Malformed frames get one as well.
 //! - SUBSCRIBE needs an `id` in 1.1 and 1.2. BEGIN of an open transaction is an error.
