@@ -417,7 +417,13 @@ fn heart_beat(pair: &str) -> Result<(u64, u64), Refusal> {
     Ok((number(send)?, number(expect)?))
 }
 
-/// 128 random bits as text that needs no escaping anywhere.
+/// 64 letters that need no escaping anywhere.
+const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Letters of 128 bits, six in each.
+const NAME_LETTERS: u32 = 128_u32.div_ceil(6);
+
+/// 128 random bits as text. As long as RabbitMQ's, which clients may count on; and short, since it is in each message twice.
 pub(super) fn random_name() -> Result<String, Refusal> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {
@@ -426,12 +432,24 @@ pub(super) fn random_name() -> Result<String, Refusal> {
             format!("no random numbers: {error}"),
         )
     })?;
-    Ok(format!("{:032x}", u128::from_be_bytes(random)))
+    let bits = u128::from_be_bytes(random);
+    let letter = |place: u32| char::from(LETTERS[(bits >> (6 * place) & 63) as usize]);
+    Ok((0..NAME_LETTERS).rev().map(letter).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_names_have_22_letters() {
+        let names: std::collections::HashSet<String> =
+            (0..1000).map(|_| random_name().unwrap()).collect();
+        assert_eq!(names.len(), 1000);
+        let used: std::collections::HashSet<u8> = names.iter().flat_map(|n| n.bytes()).collect();
+        assert_eq!(used, LETTERS.iter().copied().collect());
+        assert!(names.iter().all(|name| name.len() == 22));
+    }
 
     #[test]
     fn heart_beats_are_two_numbers() {
