@@ -6,15 +6,12 @@ Prints Markdown tables. What the words mean, and the figures: README.md.
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import ours
 import peers
-from harness import Group, machine, run_child, show, timed
+from harness import Group, machine, run_child, show
 
 HERE = Path(__file__).parent
 
@@ -143,20 +140,11 @@ def _memory(quick: bool) -> None:
         print(f"| {kind} ({size:,}) | {figures['bytes_each']:,.0f} |", flush=True)
 
 
-def _import(quick: bool) -> None:
-    print("\n### Import\n\nA new interpreter, from start to end.\n")
-    print("| statement | ms, median |\n|---|---:|")
-    for statement in ("pass", "import trio", "import wherry", "import wherry.blocking"):
-        call = partial(subprocess.run, [sys.executable, "-c", statement], check=True)
-        times = [timed(call) for _ in range(5 if quick else 15)]
-        print(f"| `{statement}` | {1000 * statistics.median(times):.0f} |", flush=True)
-
-
 def _asked() -> str:
     return " ".join(sys.argv[1:])
 
 
-CHILDREN = {"groups": _groups, "recovery": _recovery, "memory": _memory, "import": _import}
+CHILDREN = {"groups": _groups, "recovery": _recovery, "memory": _memory}
 PARTS = [*GROUPS, *CHILDREN]
 
 if __name__ == "__main__":
