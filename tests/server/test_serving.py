@@ -302,6 +302,43 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
         assert broker.queues() == ["q"]
 
 
+CLOSING = """
+import sys, threading
+from wherry.server import run
+from wherry.server.config import Amqp, Config, Stomp
+from wherry.testing._users import PlainUsers
+def ready(server):
+    try:
+        server.close()
+    except RuntimeError as error:
+        print(error)
+    def close():
+        server.close()
+        print(server.wait_closed(0), flush=True)
+        try:
+            server.connections()
+        except RuntimeError as error:
+            print(error, flush=True)
+    closing.append(threading.Thread(target=close))
+    closing[0].start()
+closing = []
+run(Config(amqp=Amqp(listeners=("127.0.0.1:0",)), stomp=Stomp(listeners=())),
+    users=PlainUsers({"guest": "guest"}), ready=ready)
+closing[0].join()
+"""
+
+
+def test_what_runs_in_the_main_thread_is_closed_by_another_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSING], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "the server's own thread cannot wait for its end",
+        "True",
+        "the server has ended",
+    ], done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     server = start(tmp_path, 3600)

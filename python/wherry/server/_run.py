@@ -137,10 +137,12 @@ class _Serving:
             await ending.wait()
             if end_beside is not None:
                 await loop.in_thread(end_beside)
+            await runner.stop(self._config.shutdown.drain_seconds)
         except Exception:
             await runner.stop(0)
             raise
-        await runner.stop(self._config.shutdown.drain_seconds)
+        finally:
+            server._finish()
         if runner.failure is not None:
             raise runner.failure
 

@@ -259,8 +259,9 @@ class Server(_Addresses):
 
 @final
 class ThreadServer(_Addresses):
-    """A server in a thread of its own. Made by `with wherry.serve() as server:`. All its methods
-    may be called from any thread.
+    """A server that has a thread: a new one if it was made by `with wherry.serve() as server:`, the
+    main thread if `run` made it. All its methods may be called from any thread; those that wait for
+    its end from any but that.
     """
 
     def __init__(
@@ -279,6 +280,7 @@ class ThreadServer(_Addresses):
         self._loop: Loop | None = None
         self._failure: BaseException | None = None
         self._ready = threading.Event()
+        self._ended = threading.Event()
         # Called at the end, in the server's thread; None when it is over.
         self._at_end: list[Callable[[], object]] | None = []
         self._lock = threading.Lock()
@@ -313,10 +315,27 @@ class ThreadServer(_Addresses):
             self._failure = error
         finally:
             self._ready.set()
-            with self._lock:
-                at_end, self._at_end = self._at_end, None
-            for function in at_end or ():
-                function()
+            self._finish()
+
+    def _finish(self) -> None:
+        """It has ended."""
+        with self._lock:
+            at_end, self._at_end = self._at_end, None
+        for function in at_end or ():
+            function()
+        self._ended.set()
+
+    def _may_wait(self) -> None:
+        if threading.current_thread() is self._thread and not self._ended.is_set():
+            raise RuntimeError("the server's own thread cannot wait for its end")
+
+    def _join(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; false when it took longer than that."""
+        if not self._ended.wait(timeout):
+            return False
+        if self._thread not in (threading.main_thread(), threading.current_thread()):
+            self._thread.join()  # the main thread goes on with something else
+        return True
 
     async def _main(self, loop: Loop) -> None:
         runner = self._start_on(loop)
@@ -397,8 +416,8 @@ class ThreadServer(_Addresses):
         Raises:
             Exception: what it ended with, if that was an error.
         """
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        self._may_wait()
+        if not self._join(timeout):
             return False
         if self._failure is not None:
             raise self._failure
@@ -435,10 +454,11 @@ class ThreadServer(_Addresses):
             raise self._failure
 
     def _stop(self, drain_seconds: float) -> None:
+        self._may_wait()
         if self._runner is not None and self._loop is not None:
             # In vain if it ended by itself.
             self._loop.soon(partial(self._loop.spawn, self._stopping, drain_seconds))
-        self._thread.join()
+        self._join()
 
     async def _stopping(self, drain_seconds: float) -> None:
         assert self._runner is not None
