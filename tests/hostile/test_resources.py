@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,18 @@ GROWTH_BYTES_MAX = 16 << 20
 def resident_bytes(broker: Broker) -> int:
     pages = int(Path(f"/proc/{broker.pid}/statm").read_text().split()[1])
     return pages * 4096
+
+
+def descriptors(broker: Broker) -> int:
+    return len(os.listdir(f"/proc/{broker.pid}/fd"))
+
+
+def give_back_descriptors(broker: Broker, before: int) -> None:
+    """Wait until the server has let go of all connections that came since."""
+    deadline = time.monotonic() + 10
+    while (now := descriptors(broker)) > before:
+        assert time.monotonic() < deadline, f"{now - before} descriptors are left open"
+        time.sleep(0.01)
 
 
 def test_silent_peers_are_dropped(broker: Broker) -> None:
@@ -144,6 +157,7 @@ def test_reset_with_unacknowledged_gives_back(broker: Broker) -> None:
 
 @pytest.mark.parametrize("count", [300])
 def test_storm_of_connections_that_leave_at_once(count: int, broker: Broker) -> None:
+    before = descriptors(broker)
     for number in range(count):
         peer = Peer(broker.host, broker.port)
         if number % 3 == 0:
@@ -152,6 +166,7 @@ def test_storm_of_connections_that_leave_at_once(count: int, broker: Broker) -> 
             peer.reset()
         else:
             peer.close()
+    give_back_descriptors(broker, before)
 
 
 def test_wrong_passwords_do_not_hold_up_others(broker: Broker) -> None:

@@ -134,6 +134,7 @@ def bystander(
     with StompBystander(broker) as beside:
         yield beside
     record_property("bystander_p99_ms", round(beside.p99 * 1000, 2))
+    record_property("bystander_median_ms", round(beside.median * 1000, 2))
 
 
 PARTS = frame(TEXT, b"SEND\n\n", last=False) + frame(CONTINUATION, b"x" * 60_000, last=False) * 20
