@@ -35,7 +35,6 @@ __all__ = [
     "Fifo",
     "FrontEnd",
     "Message",
-    "Pattern",
     "Port",
     "PriorityFifo",
     "Queue",
@@ -43,8 +42,12 @@ __all__ = [
     "Transaction",
     "VirtualClock",
     "VirtualHost",
+    "clear_policy",
     "describe_exchange",
     "describe_queue",
+    "policies",
+    "policies_of_queue",
+    "set_policy",
     "verify_journal",
     "check_pattern",
     "declare_exchange_from_arguments",
@@ -675,6 +678,29 @@ def verify_journal(
 def describe_queue(host: VirtualHost, name: str) -> dict[str, Any]:
     """How a queue was declared: durable, auto_delete, exclusive, arguments."""
 
+def set_policy(
+    host: VirtualHost,
+    name: str,
+    pattern: str,
+    definition: dict[str, Any],
+    *,
+    apply_to: str = "all",
+    priority: int = 0,
+    operator: bool = False,
+) -> tuple[list[str], int]:
+    """Sets a policy; what of it has no effect, a line each, and a receipt."""
+
+def clear_policy(host: VirtualHost, name: str, *, operator: bool = False) -> tuple[bool, int]:
+    """Clears a policy; whether there was one, and a receipt."""
+
+def policies(host: VirtualHost) -> list[dict[str, Any]]:
+    """All policies, those that act first first."""
+
+def policies_of_queue(host: VirtualHost, queue: str) -> dict[str, Any]:
+    """The policies that act on a queue, and what they make of it together: policy,
+    operator_policy, effective_policy_definition.
+    """
+
 def describe_exchange(host: VirtualHost, name: str) -> dict[str, Any]:
     """How an exchange was declared: type, durable, auto_delete, internal, arguments."""
 
@@ -783,16 +809,6 @@ class Session:
 
 def check_pattern(pattern: str) -> None:
     """Raises InvalidArgument for a regular expression that permissions cannot use."""
-
-@final
-class Pattern:
-    """A regular expression of the dialect of permissions, which takes linear time. The empty one is
-    found in every text. Raises InvalidArgument if it is none.
-    """
-
-    def __new__(cls, pattern: str) -> Self: ...
-    def matches(self, text: str) -> bool:
-        """Whether it is found in the text."""
 
 def declare_queue_from_arguments(
     host: VirtualHost,

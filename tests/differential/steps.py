@@ -162,6 +162,10 @@ class Run:
                 control.open_channel(1)
         return seen
 
+    def names(self) -> list[str]:
+        """The queues that were declared under names of this run."""
+        return [name for kind, name in sorted(self.declared) if kind == "queue"]
+
     def _expand(self, item: Any) -> Any:
         if isinstance(item, list):
             return [self._expand(one) for one in item]

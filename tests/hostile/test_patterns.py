@@ -11,8 +11,6 @@ import wherry.testing
 from hostile.guarded import Guarded
 from wherry import InvalidArgument, _core
 from wherry.server import UserStore
-from wherry.server.definitions import Report
-from wherry.server.definitions_policies import Policies
 from wire import brokers
 from wire.peer import connect
 
@@ -88,35 +86,39 @@ def test_names_of_users_are_no_patterns(broker: Guarded) -> None:
         assert peer.call(1, "queue.bind", routing_key="victim.a", **bound).code == 403
 
 
-def policies(pattern: str) -> tuple[Policies, Report]:
-    report = Report()
-    entry = {"name": "p", "pattern": pattern, "definition": {"max-length": 1}}
-    return Policies({"policies": [entry]}, "/", report), report
+@pytest.fixture
+def host() -> Iterator[_core.VirtualHost]:
+    engine = _core.Engine()
+    yield _core.VirtualHost(engine, "/")
+    engine.close()
+
+
+def policy_of(host: _core.VirtualHost, name: str) -> Any:
+    queue, _ = host.declare_queue(name)
+    return _core.policies_of_queue(host, queue)["policy"]
 
 
 @pytest.mark.parametrize("pattern", CATASTROPHES)
-def test_policies_of_an_import_stay_fast(pattern: str) -> None:
-    rules, report = policies(pattern)
-    assert report.problems == []
-    started = time.monotonic()
+def test_policies_stay_fast(pattern: str, host: _core.VirtualHost) -> None:
     for number in range(100):
-        assert rules.queue_arguments("/", f"{NAME}{number}", {}) == {}
+        host.declare_queue(f"{NAME[3:]}{number}")
+    started = time.monotonic()
+    _core.set_policy(host, "p", pattern, {"max-length": 1})
+    assert policy_of(host, NAME) is None
     assert time.monotonic() - started < SECONDS_MAX
 
 
 @pytest.mark.parametrize("pattern", REFUSED)
-def test_bad_policy_of_an_import_is_reported_and_acts_on_nothing(pattern: str) -> None:
-    rules, report = policies(pattern)
-    (problem,) = report.problems
-    assert problem.startswith("policy 'p' in virtual host '/': ")
-    assert rules.queue_arguments("/", "a", {}) == {}
+def test_bad_policy_is_refused_and_acts_on_nothing(pattern: str, host: _core.VirtualHost) -> None:
+    with pytest.raises(InvalidArgument, match="pattern"):
+        _core.set_policy(host, "p", pattern, {"max-length": 1})
+    assert policy_of(host, "a") is None
 
 
 @pytest.mark.parametrize(
     ("pattern", "name", "found"),
     [
         ("", "any", True),
-        ("", "", True),
         (".*", "any", True),
         ("ob", "jobs", True),
         ("^ob", "jobs", False),
@@ -124,5 +126,8 @@ def test_bad_policy_of_an_import_is_reported_and_acts_on_nothing(pattern: str) -
         ("^$", "jobs", False),
     ],
 )
-def test_patterns_of_policies_are_searched_for(pattern: str, name: str, found: bool) -> None:
-    assert _core.Pattern(pattern).matches(name) is found
+def test_patterns_of_policies_are_searched_for(
+    pattern: str, name: str, found: bool, host: _core.VirtualHost
+) -> None:
+    _core.set_policy(host, "p", pattern, {"max-length": 1})
+    assert (policy_of(host, name) == "p") is found

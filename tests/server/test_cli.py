@@ -244,7 +244,8 @@ def test_what_is_no_data_directory(tmp_path: Path) -> None:
 def test_definitions(tmp_path: Path) -> None:
     directory = tmp_path / "new"
     result = run("definitions", "import", "-d", directory, DEFINITIONS)
-    assert result.output.startswith("imported: 3 virtual hosts, 4 exchanges, 7 queues, 6 bindings")
+    assert result.output.startswith("imported: 3 virtual hosts, 1 operator policies, 4 policies, ")
+    assert "4 exchanges, 7 queues, 6 bindings" in result.output
     assert "not honoured: queue 'stream' in virtual host 'shop': " in result.output
     run("definitions", "import", "-d", directory, "--strict", "--json", DEFINITIONS, status=1)
     names = [q["name"] for q in json.loads(run("queues", "-d", directory, "--json").output)]

@@ -12,13 +12,12 @@ from wherry import InvalidArgument, PreconditionFailed, UnknownExchange
 from wherry.server.definitions import (
     Binding,
     Exchange,
+    Policy,
     Queue,
-    Report,
     export_definitions,
     import_definitions,
     parse,
 )
-from wherry.server.definitions_policies import Policies
 from wherry.server.permissions import Permission, TopicPermission, UserAccess, VirtualHostLimits
 from wherry.server.users import UserStore
 
@@ -29,6 +28,7 @@ RABBITMQ = Path(__file__).parent / "data" / "rabbitmq-3.10-definitions.json"
 class FakeTopology:
     def __init__(self) -> None:
         self.hosts: dict[str, tuple[dict[str, Exchange], dict[str, Queue], list[Binding]]] = {}
+        self.rules: dict[tuple[str, bool, str], Policy] = {}
         self.synced = 0
         self.add_virtual_host("/")
 
@@ -47,6 +47,15 @@ class FakeTopology:
 
     def bindings(self, vhost: str) -> list[Binding]:
         return self.hosts[vhost][2]
+
+    def policies(self, vhost: str) -> list[Policy]:
+        return [rule for (host, _, _), rule in sorted(self.rules.items()) if host == vhost]
+
+    def set_policy(self, vhost: str, policy: Policy) -> list[str]:
+        if "federation-upstream-set" in policy.definition:
+            raise InvalidArgument("there is no such setting")
+        self.rules[vhost, policy.operator, policy.name] = policy
+        return ["'ha-mode' has no effect"] if "ha-mode" in policy.definition else []
 
     def declare_exchange(self, vhost: str, exchange: Exchange) -> None:
         if self.hosts[vhost][0].setdefault(exchange.name, exchange) != exchange:
@@ -81,22 +90,17 @@ def test_everything_of_a_real_file_is_imported_or_reported(definitions: dict[str
         "virtual hosts": 3,
         "permissions": 4,
         "topic permissions": 1,
+        "operator policies": 1,
+        "policies": 4,
         "exchanges": 4,
         "queues": 7,
         "bindings": 6,
     }
     assert report.problems == [
-        "policy 'ha' in virtual host '/': there is no 'ha-mode' in Wherry",
         "queue 'stream' in virtual host 'shop': stream queues are not supported yet",
         "global parameter 'mine': there are no global parameters in Wherry",
     ]
-    applied = "of the queues and exchanges in the file; it is not kept as a rule for later ones"
-    assert sorted(report.notes) == [
-        f"operator policy 'cap' in virtual host 'shop': applied to 4 {applied}",
-        f"policy 'ae' in virtual host 'shop': applied to 1 {applied}",
-        f"policy 'more' in virtual host 'shop': applied to 1 {applied}",
-        f"policy 'ttl' in virtual host 'shop': applied to 3 {applied}",
-    ]
+    assert report.notes == ["policy 'ha' in virtual host '/': 'ha-mode' has no effect"]
     assert topology.synced == 1
     exchanges, queues, bindings = topology.hosts["shop"]
     assert exchanges["headers"].arguments == {"alternate-exchange": "unrouted"}
@@ -107,33 +111,21 @@ def test_everything_of_a_real_file_is_imported_or_reported(definitions: dict[str
     assert topology.hosts["/"][2] == [Binding("amq.topic", "ha.one", "queue", "x.y")]
 
 
-def test_policies_act_on_queues_as_in_rabbitmq(definitions: dict[str, Any]) -> None:
-    topology = FakeTopology()
+def test_policies_of_a_real_file_come_before_what_they_act_on(definitions: dict[str, Any]) -> None:
+    class Watched(FakeTopology):
+        def declare_exchange(self, vhost: str, exchange: Exchange) -> None:
+            assert len(self.rules) == 5
+            super().declare_exchange(vhost, exchange)
+
+    topology = Watched()
     import_definitions(definitions, topology, None)
+    cap = topology.rules["shop", True, "cap"]
+    assert (cap.apply_to, cap.operator) == ("queues", True)
+    assert cap.definition["max-length"] == 500
+    # Queues and exchanges are declared as they were, whatever policies make of them.
     exchanges, queues, _ = topology.hosts["shop"]
-    # The policy with the higher priority acts alone; of the operator policy the lower number
-    # counts; delivery-limit is for quorum queues.
-    assert queues["shop-orders"].arguments == {
-        "x-expires": 3600000,
-        "x-max-length": 500,
-        "x-policy": {"x-expires": None, "x-max-length": None},
-    }
-    # The queue's own lower numbers and its other values stay.
-    stock = queues["shop-stock"].arguments
-    assert stock["x-message-ttl"] == 30000
-    assert stock["x-max-length"] == 10
-    assert stock["x-overflow"] == "reject-publish-dlx"
-    assert stock["x-dead-letter-exchange"] == "dead"
-    assert "x-policy" not in stock
-    quorum = queues["shop-quorum"].arguments
-    assert quorum["x-message-ttl"] == 60000
-    assert quorum["x-delivery-limit"] == 3
-    assert quorum["x-overflow"] == "reject-publish"
-    assert exchanges["orders"].arguments == {
-        "alternate-exchange": "unrouted",
-        "x-policy": {"alternate-exchange": None},
-    }
-    assert exchanges["dead"].arguments == {}
+    assert queues["shop-orders"].arguments == {}
+    assert exchanges["orders"].arguments == {}
 
 
 def test_users_of_a_real_file(definitions: dict[str, Any], tmp_path: Path) -> None:
@@ -204,7 +196,7 @@ def test_an_export_of_one_virtual_host() -> None:
     topology = FakeTopology()
     report = import_definitions(definitions, topology, None, default_vhost="mine")
     assert report.problems == []
-    assert topology.hosts["mine"][1]["q"].arguments["x-max-length"] == 1
+    assert topology.rules["mine", False, "p"].definition == {"max-length": 1}
     assert report.counts["virtual hosts"] == 1
 
 
@@ -255,17 +247,22 @@ def test_an_export_of_one_virtual_host() -> None:
             {"component": "shovel", "name": "s", "value": {}},
             "parameter 's' of shovel in virtual host '/': there is no shovel in Wherry",
         ),
-        ("policies", "p", "policies: an entry is not an object"),
-        ("policies", {"name": "p", "pattern": "("}, "policy 'p' in virtual host '/': "),
+        ("policies", "p", "policies[0]: is not an object"),
+        ("policies", {"pattern": ""}, "policy 'None' in virtual host '/': 'name' is missing"),
         (
             "policies",
-            {"name": "p", "pattern": "", "apply-to": "moons"},
-            "policy 'p' in virtual host '/': it applies to 'moons'",
+            {"name": "p", "priority": "high"},
+            "policy 'p' in virtual host '/': a priority is a whole number",
         ),
         (
             "policies",
             {"name": "p", "pattern": "", "definition": {"federation-upstream-set": "all"}},
-            "policy 'p' in virtual host '/': there is no 'federation-upstream-set' in Wherry",
+            "policy 'p' in virtual host '/': there is no such setting",
+        ),
+        (
+            "parameters",
+            {"component": "operator_policy", "name": "o", "value": 3},
+            "operator policy 'o' in virtual host '/': an object is expected",
         ),
         ("federation", {}, "'federation': there is no such thing in Wherry"),
     ],
@@ -278,74 +275,6 @@ def test_a_problem_has_a_line_and_the_rest_goes_on(kind: str, entry: Any, proble
     (found,) = report.problems
     assert found.startswith(problem)
     assert "good" in topology.hosts["/"][1]
-
-
-def policies(*entries: dict[str, Any], operator: tuple[dict[str, Any], ...] = ()) -> Policies:
-    report = Report()
-    definitions = {
-        "policies": [{"pattern": "", **entry} for entry in entries],
-        "parameters": [
-            {"component": "operator_policy", "name": "o", "value": {"pattern": "", **entry}}
-            for entry in operator
-        ],
-    }
-    result = Policies(definitions, "/", report)
-    assert report.problems == []
-    return result
-
-
-def test_the_highest_priority_acts_alone() -> None:
-    rules = policies(
-        {"name": "a", "priority": 1, "definition": {"max-length": 1, "expires": 1}},
-        {"name": "b", "priority": 2, "definition": {"max-length": 2}},
-        {"name": "c", "priority": 3, "definition": {"max-length": 3}, "pattern": "^x"},
-    )
-    assert rules.queue_arguments("/", "q", {}) == {
-        "x-max-length": 2,
-        "x-policy": {"x-max-length": None},
-    }
-    assert rules.queue_arguments("/", "x", {})["x-max-length"] == 3
-    assert rules.queue_arguments("other", "q", {}) == {}
-
-
-def test_numbers_are_lowered_and_other_values_are_the_queues_own() -> None:
-    rules = policies(
-        {"name": "a", "definition": {"message-ttl": 5, "dead-letter-exchange": "d"}},
-        operator=({"definition": {"message-ttl": 3}},),
-    )
-    own = {"x-message-ttl": 4, "x-dead-letter-exchange": "mine"}
-    assert rules.queue_arguments("/", "q", own) == {
-        "x-message-ttl": 3,
-        "x-dead-letter-exchange": "mine",
-        "x-policy": {"x-message-ttl": 4},
-    }
-    assert rules.queue_arguments("/", "q", {"x-message-ttl": 2}) == {
-        "x-message-ttl": 2,
-        "x-dead-letter-exchange": "d",
-        "x-policy": {"x-dead-letter-exchange": None},
-    }
-
-
-@pytest.mark.parametrize(
-    ("applies_to", "classic", "quorum", "exchange"),
-    [
-        ("all", True, True, True),
-        ("queues", True, True, False),
-        ("classic_queues", True, False, False),
-        ("quorum_queues", False, True, False),
-        ("streams", False, False, False),
-        ("exchanges", False, False, True),
-    ],
-)
-def test_what_a_policy_applies_to(
-    applies_to: str, classic: bool, quorum: bool, exchange: bool
-) -> None:
-    definition = {"max-length": 1, "alternate-exchange": "a"}
-    rules = policies({"name": "p", "apply-to": applies_to, "definition": definition})
-    kind = {"x-queue-type": "quorum"}
-    assert ("x-max-length" in rules.queue_arguments("/", "q", {})) is classic
-    assert ("x-max-length" in rules.queue_arguments("/", "q", kind)) is quorum
-    assert ("alternate-exchange" in rules.exchange_arguments("/", "e", {})) is exchange
 
 
 def test_other_forms_of_the_same() -> None:
@@ -362,16 +291,7 @@ def test_other_forms_of_the_same() -> None:
     assert "cluster_name 'c': set it with cluster_name in wherry.toml" in report.notes
     assert users.list()[1].tags == ("administrator", "monitoring")
     assert users.snapshot().vhost_limits == (VirtualHostLimits("v", 3, None),)
-    assert topology.hosts["v"][1]["q"].arguments["x-max-length"] == 7
-
-
-def test_settings_without_effect_are_named() -> None:
-    definitions = {"policies": [{"name": "p", "pattern": "", "definition": {"queue-mode": "lazy"}}]}
-    report = import_definitions(definitions, FakeTopology(), None)
-    assert report.problems == []
-    assert report.notes == [
-        "policy 'p' in virtual host '/': queue-mode: messages of durable queues wait on disk anyway"
-    ]
+    assert topology.rules["v", False, "p"].definition == {"max-length": 7}
 
 
 @pytest.mark.parametrize(

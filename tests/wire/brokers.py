@@ -79,6 +79,12 @@ class Broker:
         return f"amqp://guest:guest@{self.host}:{self.port}/%2f"
 
     @property
+    def control(self) -> Path:
+        """Wherry's control socket."""
+        assert self.directory is not None, "it was not started here"
+        return self.directory / "control.sock"
+
+    @property
     def pid(self) -> int:
         """The process that serves; 0 if it was not started here."""
         return self.processes[-1].pid if self.processes else 0
@@ -237,6 +243,7 @@ def _start_wherry(
     settings: dict[str, object] = {
         "amqp.listeners": [f"127.0.0.1:{port}"],
         "stomp.listeners": [],
+        "control.socket": str(directory / "control.sock"),
         # Clients that a failing test leaves behind must not hold up the end.
         "shutdown.drain_seconds": 0.5,
     }
@@ -264,7 +271,7 @@ def _start_wherry(
     (directory / "wherry.toml").write_text("\n".join(lines) + "\n")
     broker = Broker("wherry", "127.0.0.1", port, [], directory)
     broker.stomp_port, broker.web_port = stomp_port, web_port
-    command = [sys.executable, str(Path(__file__).with_name("serve.py")), "wherry.toml"]
+    command = [sys.executable, "-m", "wherry", "serve", "--config", "wherry.toml"]
     return _run(broker, command, dict(os.environ))
 
 

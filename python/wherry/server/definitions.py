@@ -1,9 +1,9 @@
-"""Definitions in RabbitMQ's JSON: users, virtual hosts, permissions, limits, exchanges, queues,
-bindings; what `rabbitmqctl export_definitions` and RabbitMQ's management write, and our own export.
+"""Definitions in RabbitMQ's JSON: users, virtual hosts, permissions, limits, policies, exchanges,
+queues, bindings; what `rabbitmqctl export_definitions` and RabbitMQ's management write, and our own
+export.
 
 Everything in such a file is imported, or has a line in the report that says why not. Importing
-again changes nothing. Policies are rules in RabbitMQ and are applied once here: see
-`definitions_policies`.
+again changes nothing.
 
 Users go to a `UserStore`, the rest through a `Topology`, so that neither a broker nor a network is
 needed to test this. All functions block: from an event loop, call them in a thread.
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry._errors import InvalidArgument, WherryError
-from wherry.server.definitions_policies import POLICY_ARGUMENT, Policies
 
 if TYPE_CHECKING:
     from wherry.server.users import UserStore
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Binding",
     "Exchange",
+    "Policy",
     "Queue",
     "Report",
     "Topology",
@@ -58,11 +58,18 @@ LABELS = {
     "topic_permissions": "topic permissions",
     "parameters": "parameter",
     "global_parameters": "global parameter",
+    "policies": "policy",
     "queues": "queue",
     "exchanges": "exchange",
     "bindings": "binding",
 }
-HANDLED = LABELS.keys() | {"policies"}
+
+
+# What has a virtual host in its label.
+WITHIN = frozenset({"queues", "exchanges", "policies"})
+
+# The component of the parameters that are operator policies.
+OPERATOR_POLICY = "operator_policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,18 @@ class Binding:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy, or an operator policy."""
+
+    name: str
+    pattern: str
+    definition: dict[str, Any]
+    apply_to: str = "all"
+    priority: int = 0
+    operator: bool = False
+
+
 class Topology(Protocol):
     """What an import or export needs of a broker. Refusals are `WherryError`s.
 
@@ -109,6 +128,8 @@ class Topology(Protocol):
     def exchanges(self, vhost: str) -> Iterable[Exchange]: ...
     def queues(self, vhost: str) -> Iterable[Queue]: ...
     def bindings(self, vhost: str) -> Iterable[Binding]: ...
+    def policies(self, vhost: str) -> Iterable[Policy]: ...
+    def set_policy(self, vhost: str, policy: Policy) -> list[str]: ...
     def declare_exchange(self, vhost: str, exchange: Exchange) -> None: ...
     def declare_queue(self, vhost: str, queue: Queue) -> None: ...
     def bind(self, vhost: str, binding: Binding) -> None: ...
@@ -187,19 +208,19 @@ class _Import:
         self.users = users
         self.default_vhost = default_vhost
         self.report = Report()
-        self.policies = Policies(definitions, default_vhost, self.report)
 
     def run(self) -> Report:
         self.each("vhosts", self.virtual_host)
         known = set(self.topology.virtual_hosts())
-        for kind in ("exchanges", "queues", "bindings"):
+        for kind in ("policies", "exchanges", "queues", "bindings"):
             for entry in self.entries(kind):
                 if self.vhost(entry) not in known:
                     known.add(self.vhost(entry))
                     self.attempt(kind, self.add_virtual_host, {"name": self.vhost(entry)})
+        self.each("parameters", self.operator_policy)
+        self.each("policies", self.policy)
         self.each("exchanges", self.exchange)
         self.each("queues", self.queue)
-        self.policies.conclude()
         self.each("bindings", self.binding)
         if self.users is None:
             if any(self.definitions.get(kind) for kind in ("users", "permissions")):
@@ -214,7 +235,7 @@ class _Import:
         self.each("parameters", self.parameter)
         self.each("global_parameters", self.global_parameter)
         for name in self.definitions:
-            if name not in HANDLED and name not in IGNORED:
+            if name not in LABELS and name not in IGNORED:
                 self.report.problems.append(f"'{name}': there is no such thing in Wherry")
         self.topology.sync()
         return self.report
@@ -251,9 +272,11 @@ class _Import:
             return f"binding from '{entry.get('source')}' to '{entry.get('destination')}'{there}"
         if kind in ("permissions", "topic_permissions"):
             return f"{what} of '{entry.get('user')}'{there}"
-        if kind == "parameters":
+        if kind == "parameters" and entry.get("component") != OPERATOR_POLICY:
             return f"parameter '{entry.get('name')}' of {entry.get('component')}{there}"
-        return f"{what} '{entry.get('name')}'" + (there if kind in ("queues", "exchanges") else "")
+        if kind == "parameters" and entry.get("component") == OPERATOR_POLICY:
+            return f"operator policy '{entry.get('name')}'{there}"
+        return f"{what} '{entry.get('name')}'" + (there if kind in WITHIN else "")
 
     def vhost(self, entry: dict[str, Any]) -> str:
         return str(entry.get("vhost", self.default_vhost))
@@ -274,18 +297,42 @@ class _Import:
         if entry.get("tracing"):
             self.problem("vhosts", entry, "there is no tracing in Wherry")
 
+    def policy(self, entry: dict[str, Any]) -> None:
+        self.set_policy("policies", entry, entry, operator=False)
+
+    def operator_policy(self, entry: dict[str, Any]) -> None:
+        if entry.get("component") == OPERATOR_POLICY:
+            self.set_policy("parameters", entry, pairs(entry.get("value")), operator=True)
+
+    def set_policy(
+        self, kind: str, entry: dict[str, Any], value: dict[str, Any], *, operator: bool
+    ) -> None:
+        priority = value.get("priority", 0)
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise InvalidArgument("a priority is a whole number")
+        policy = Policy(
+            name=str(entry["name"]),
+            pattern=str(value.get("pattern", "")),
+            definition=pairs(value.get("definition", {})),
+            apply_to=str(value.get("apply-to", "all")),
+            priority=priority,
+            operator=operator,
+        )
+        for note in self.topology.set_policy(self.vhost(entry), policy):
+            self.report.notes.append(f"{self.label(kind, entry)}: {note}")
+        self.report.count("operator policies" if operator else "policies")
+
     def exchange(self, entry: dict[str, Any]) -> None:
         name, vhost = str(entry["name"]), self.vhost(entry)
         if name == "" or name.startswith("amq."):
             return
-        arguments = pairs(entry.get("arguments", {}))
         exchange = Exchange(
             name=name,
             type=str(entry["type"]),
             durable=bool(entry.get("durable", True)),
             auto_delete=bool(entry.get("auto_delete", False)),
             internal=bool(entry.get("internal", False)),
-            arguments=self.policies.exchange_arguments(vhost, name, arguments),
+            arguments=pairs(entry.get("arguments", {})),
         )
         self.topology.declare_exchange(vhost, exchange)
         self.report.count("exchanges")
@@ -299,7 +346,7 @@ class _Import:
             name=name,
             durable=bool(entry.get("durable", True)),
             auto_delete=bool(entry.get("auto_delete", False)),
-            arguments=self.policies.queue_arguments(vhost, name, arguments),
+            arguments=arguments,
         )
         self.topology.declare_queue(vhost, queue)
         self.report.count("queues")
@@ -371,7 +418,7 @@ class _Import:
 
     def parameter(self, entry: dict[str, Any]) -> None:
         component = entry.get("component")
-        if component not in ("operator_policy", "vhost-limits"):
+        if component not in (OPERATOR_POLICY, "vhost-limits"):
             self.problem("parameters", entry, f"there is no {component} in Wherry")
 
     def global_parameter(self, entry: dict[str, Any]) -> None:
@@ -431,6 +478,8 @@ def export_definitions(topology: Topology, users: UserStore | None) -> dict[str,
     }
     for vhost in sorted(topology.virtual_hosts()):
         result["vhosts"].append({"name": vhost})
+        for policy in topology.policies(vhost):
+            _export_policy(vhost, policy, result)
         for exchange in topology.exchanges(vhost):
             if exchange.name == "" or exchange.name.startswith("amq."):
                 continue
@@ -442,11 +491,11 @@ def export_definitions(topology: Topology, users: UserStore | None) -> dict[str,
                     "durable": exchange.durable,
                     "auto_delete": exchange.auto_delete,
                     "internal": exchange.internal,
-                    "arguments": _declared(exchange.arguments),
+                    "arguments": exchange.arguments,
                 }
             )
         for queue in topology.queues(vhost):
-            arguments = _declared(queue.arguments)
+            arguments = queue.arguments
             result["queues"].append(
                 {
                     "name": queue.name,
@@ -473,18 +522,18 @@ def export_definitions(topology: Topology, users: UserStore | None) -> dict[str,
     return result
 
 
-def _declared(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments without what a policy made of them."""
-    policy = arguments.get(POLICY_ARGUMENT)
-    if not isinstance(policy, dict):
-        return arguments
-    plain = {name: value for name, value in arguments.items() if name != POLICY_ARGUMENT}
-    for name, value in policy.items():
-        if value is None:
-            plain.pop(name, None)
-        else:
-            plain[name] = value
-    return plain
+def _export_policy(vhost: str, policy: Policy, result: dict[str, Any]) -> None:
+    rule = {
+        "pattern": policy.pattern,
+        "apply-to": policy.apply_to,
+        "priority": policy.priority,
+        "definition": policy.definition,
+    }
+    named = {"vhost": vhost, "name": policy.name}
+    if policy.operator:
+        result["parameters"].append({**named, "component": OPERATOR_POLICY, "value": rule})
+    else:
+        result["policies"].append({**named, **rule})
 
 
 def _export_users(users: UserStore, result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from wherry import _core
 from wherry._errors import Busy, InvalidArgument
-from wherry.server.definitions import Binding, Exchange, Queue
+from wherry.server.definitions import Binding, Exchange, Policy, Queue
 
 __all__ = ["EngineTopology"]
 
@@ -110,6 +110,32 @@ class EngineTopology:
             binding.routing_key,
             binding.arguments,
         )
+
+    def policies(self, vhost: str) -> Iterator[Policy]:
+        """All policies and operator policies, by name."""
+        for found in sorted(_core.policies(self._host(vhost)), key=lambda one: str(one["name"])):
+            yield Policy(**found)
+
+    def set_policy(self, vhost: str, policy: Policy) -> list[str]:
+        """Sets it, in place of the one of its name; what of it has no effect."""
+        host = self._host(vhost)
+        notes: list[str] = []
+
+        def operation() -> int:
+            nonlocal notes
+            notes, receipt = _core.set_policy(
+                host,
+                policy.name,
+                policy.pattern,
+                policy.definition,
+                apply_to=policy.apply_to,
+                priority=policy.priority,
+                operator=policy.operator,
+            )
+            return receipt
+
+        self._do(operation)
+        return notes
 
     def sync(self) -> None:
         """Waits until all of it is on stable storage."""

@@ -1,4 +1,4 @@
-"""What an operator asks of a broker: queues, purging, virtual hosts, definitions.
+"""What an operator asks of a broker: queues, purging, policies, virtual hosts, definitions.
 
 Works on an engine in this process: a server's (through `control`), or a data directory that nobody
 else has open (`wherry queues --directory`). Each operation takes and returns what JSON has.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import _core
 from wherry._errors import InvalidArgument, UnknownQueue
-from wherry.server.definitions import export_definitions, import_definitions
+from wherry.server.definitions import Policy, export_definitions, import_definitions
 from wherry.server.definitions_engine import EngineTopology
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class Operations:
             "status": self.status,
             "queues": self.queues,
             "purge": self.purge,
+            "policies": self.policies,
+            "set_policy": self.set_policy,
+            "delete_policy": self.delete_policy,
             "vhosts": self.virtual_hosts,
             "add_vhost": self.add_virtual_host,
             "delete_vhost": self.delete_virtual_host,
@@ -95,6 +98,43 @@ class Operations:
         self._durable(receipt)
         return {"purged": count}
 
+    def policies(self, vhost: str | None = None, operator: bool = False) -> Plain:
+        """The policies, or the operator policies, of one virtual host or of all; of those that
+        match a queue the first one acts.
+        """
+        hosts = sorted(self._engine.virtual_hosts()) if vhost is None else [vhost]
+        return [
+            {"vhost": name, **policy}
+            for name in hosts
+            for policy in _core.policies(self._host(name))
+            if policy["operator"] is operator
+        ]
+
+    def set_policy(
+        self,
+        name: str,
+        pattern: str,
+        definition: Plain,
+        vhost: str = "/",
+        apply_to: str = "all",
+        priority: int = 0,
+        operator: bool = False,
+    ) -> Plain:
+        """Set a policy, in place of the one of its name; what of it has no effect."""
+        if not isinstance(definition, dict):
+            raise InvalidArgument("a policy's definition is a JSON object")
+        policy = Policy(name, pattern, definition, apply_to, priority, operator)
+        topology = EngineTopology(self._engine)
+        notes = topology.set_policy(vhost, policy)
+        topology.sync()
+        return {"notes": notes}
+
+    def delete_policy(self, name: str, vhost: str = "/", operator: bool = False) -> Plain:
+        """Take a policy away; whether there was one."""
+        there, receipt = _core.clear_policy(self._host(vhost), name, operator=operator)
+        self._durable(receipt)
+        return {"deleted": there}
+
     def virtual_hosts(self) -> Plain:
         """Their names."""
         return sorted(self._engine.virtual_hosts())
@@ -136,6 +176,8 @@ def _queues_of(host: _core.VirtualHost) -> list[dict[str, Plain]]:
 def _queue_of(host: _core.VirtualHost, name: str) -> dict[str, Plain] | None:
     try:
         numbers = _core.Queue(host, name)._statistics()
-        return {"vhost": host.name, **_core.describe_queue(host, name), **numbers}
+        declared = _core.describe_queue(host, name)
+        policies = _core.policies_of_queue(host, name)
+        return {"vhost": host.name, **declared, **policies, **numbers}
     except UnknownQueue:  # deleted since it was listed
         return None

@@ -344,6 +344,13 @@ impl Copier<'_> {
                 match kind {
                     entries::DECLARE_QUEUE => core.queue_by_id(id).is_some(),
                     entries::DECLARE_EXCHANGE => self.exchange(id).is_some(),
+                    entries::SET_POLICY => {
+                        let hosts = core.virtual_hosts.read();
+                        hosts.values().any(|host| {
+                            let policies = host.policies.lock();
+                            policies.list().iter().any(|policy| policy.id == id)
+                        })
+                    }
                     _ => core.virtual_hosts.read().values().any(|h| h.id() == id),
                 }
             }
@@ -362,6 +369,7 @@ impl Copier<'_> {
             entries::DECLARE_QUEUE
             | entries::DECLARE_EXCHANGE
             | entries::DECLARE_VIRTUAL_HOST
+            | entries::SET_POLICY
             | entries::BIND => self.topology(entry),
             entries::CEILING | entries::NEXT | entries::NEXT_SCHEDULED => {
                 if let Some(place) = entry.place() {

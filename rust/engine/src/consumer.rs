@@ -151,7 +151,7 @@ impl Consumer {
         let mut restricted = false;
         let mut reserved = 0;
         if room > 0 && !self.is_served_in_turn() {
-            if self.options.hidden && self.queue.options().expires.is_some() {
+            if self.options.hidden && self.queue.expires() {
                 self.queue.touch(); // a `get` keeps an expiring queue alive
             }
             restricted = self.queue.consumers.is_restricted();

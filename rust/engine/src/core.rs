@@ -301,7 +301,7 @@ impl Core {
             Event::Housekeeping => crate::compaction::housekeeping(self),
             Event::QueueExpiry { queue } => {
                 if let Some(queue) = self.queue_by_id(queue) {
-                    queue.expire_unused(self.clock.now_ns().max(deadline_ns));
+                    queue.expire_unused(deadline_ns);
                 }
             }
         }

@@ -154,7 +154,8 @@ pub(crate) fn publish(
     if queue.is_deleted() {
         return settle_only();
     }
-    let Some((exchange, key)) = queue.options().dead_letter() else {
+    let options = queue.in_force();
+    let Some((exchange, key)) = options.dead_letter() else {
         return settle_only();
     };
     let Ok(exchange) = queue.vhost().and_then(|vhost| vhost.exchange(exchange)) else {

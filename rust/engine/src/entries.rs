@@ -52,6 +52,8 @@ pub(crate) const BIND: u8 = 20;
 pub(crate) const UNBIND: u8 = 21;
 pub(crate) const DECLARE_VIRTUAL_HOST: u8 = 22;
 pub(crate) const DELETE_VIRTUAL_HOST: u8 = 23;
+pub(crate) const SET_POLICY: u8 = 24;
+pub(crate) const CLEAR_POLICY: u8 = 25;
 /// The last entry of a journal that was closed in order.
 pub(crate) const CLOSED: u8 = 32;
 

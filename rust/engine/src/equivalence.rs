@@ -8,6 +8,8 @@
 //! Arguments are compared as they were received, which the options keep (`arguments`); who declares by options alone
 //! gets what a client would have sent. So both kinds of declarations meet.
 //!
+//! What policies make of a declaration is not looked at, since clients that declare know nothing of it.
+//!
 //! Otherwise than there, `x-delivery-limit` is compared for all types, since here all of them honour it.
 
 use std::time::Duration;
@@ -16,7 +18,7 @@ use crate::dedup::{Dedup, DedupKey};
 use crate::error::{Error, Refusal};
 use crate::options::{ExchangeOptions, Overflow, QueueOptions};
 use crate::retry::RetryPolicy;
-use crate::table::{Table, Value};
+use crate::table::Value;
 
 const CLASSIC: &[&str] = &[
     "x-expires",
@@ -182,10 +184,6 @@ fn text(text: &str) -> Value {
     Value::Str(text.into())
 }
 
-fn is_quorum(arguments: &Table) -> bool {
-    arguments.get("x-queue-type") == Some(&text("quorum"))
-}
-
 /// An argument as it was received, or as a client would have sent it.
 fn argument(options: &QueueOptions, name: &str) -> Option<Value> {
     if let Some(value) = options.arguments.get(name) {
@@ -205,31 +203,11 @@ fn argument(options: &QueueOptions, name: &str) -> Option<Value> {
         }
         "x-single-active-consumer" => options.single_active_consumer.then_some(Value::Bool(true)),
         // That a quorum queue has a limit by default is not an argument.
-        "x-delivery-limit" if is_quorum(&options.arguments) => None,
+        "x-delivery-limit" if options.is_quorum() => None,
         "x-delivery-limit" => options.delivery_limit.map(|n| number(n.into())),
         "x-group-by" => options.group_by.as_deref().map(text),
         "x-lease" => options.lease.map(millis),
         _ => dedup.and_then(|dedup| dedup_argument(dedup, name)),
-    }
-}
-
-/// The argument of what an import of definitions made by a policy: a table from the names of the arguments that the policy
-/// set to their values before, void where there were none.
-const POLICY: &str = "x-policy";
-
-/// What a client that knows nothing of a policy declares, where the policy set another value. Who brings a policy along is
-/// compared with what is in force.
-fn before_policy(received: &Table, current: &Table, name: &str) -> Option<Value> {
-    match current.get(POLICY) {
-        Some(Value::Table(set)) if received.get(POLICY).is_none() => set.get(name).cloned(),
-        _ => None,
-    }
-}
-
-fn declared(received: &QueueOptions, current: &QueueOptions, name: &str) -> Option<Value> {
-    match before_policy(&received.arguments, &current.arguments, name) {
-        Some(before) => Some(before).filter(|value| *value != Value::Void),
-        None => argument(current, name),
     }
 }
 
@@ -283,16 +261,11 @@ pub(crate) fn exchange(
     subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
     subject.same("internal", received.internal, current.internal)?;
     let alternate = |options: &ExchangeOptions| options.alternate_exchange.as_deref().map(text);
-    let before = before_policy(
-        &received.arguments,
-        &current.arguments,
+    subject.same_argument(
         "alternate-exchange",
-    );
-    let declared = match before {
-        Some(before) => Some(before).filter(|value| *value != Value::Void),
-        None => alternate(current),
-    };
-    subject.same_argument("alternate-exchange", alternate(received), declared)?;
+        alternate(received),
+        alternate(current),
+    )?;
     let (kind, declared) = (received.kind.as_str(), current.kind.as_str());
     subject.same("x-delayed-type", kind, declared)?;
     for arg in OURS {
@@ -320,17 +293,9 @@ pub(crate) fn queue(
     };
     subject.same("durable", received.durable, current.durable)?;
     subject.same("auto_delete", received.auto_delete, current.auto_delete)?;
-    let list = if is_quorum(&current.arguments) {
-        QUORUM
-    } else {
-        CLASSIC
-    };
+    let list = if current.is_quorum() { QUORUM } else { CLASSIC };
     for arg in list.iter().chain(OURS) {
-        subject.same_argument(
-            arg,
-            argument(received, arg),
-            declared(received, current, arg),
-        )?;
+        subject.same_argument(arg, argument(received, arg), argument(current, arg))?;
     }
     if received.retry != current.retry {
         let (received, current) = (received.retry.as_ref(), current.retry.as_ref());
@@ -342,6 +307,7 @@ pub(crate) fn queue(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Table;
 
     fn with(name: &str, value: Value) -> QueueOptions {
         let mut arguments = Table::default();
@@ -542,43 +508,5 @@ mod tests {
                 .wire_text(),
             "inequivalent arg 'alternate-exchange' for exchange 'e' in vhost '/': received none but current is the value 'a' of type 'longstr'"
         );
-    }
-
-    #[test]
-    fn what_a_policy_set_is_not_held_against_clients() {
-        let policy = |name: &str, before: Value| {
-            let mut set = Table::default();
-            set.insert(name, before);
-            Value::Table(set)
-        };
-        let plain = QueueOptions::default();
-        let mut new = with("x-max-length", Value::I32(5));
-        new.arguments
-            .insert(POLICY, policy("x-max-length", Value::Void));
-        assert!(queue("q", "/", &plain, &new).is_ok());
-        assert!(queue("q", "/", &new, &plain).is_err());
-        assert!(queue("q", "/", &with("x-max-length", Value::I32(6)), &new).is_err());
-        assert!(queue("q", "/", &with("x-expires", Value::I32(6)), &new).is_err());
-
-        let mut lowered = with("x-max-length", Value::I32(5));
-        lowered
-            .arguments
-            .insert(POLICY, policy("x-max-length", Value::I32(7)));
-        assert!(queue("q", "/", &with("x-max-length", Value::I32(7)), &lowered).is_ok());
-        assert!(queue("q", "/", &plain, &lowered).is_err());
-        let mut other = lowered.clone();
-        other.arguments.insert("x-max-length", Value::I32(4));
-        assert!(queue("q", "/", &other, &lowered).is_err());
-
-        let mut arguments = Table::default();
-        arguments.insert(POLICY, policy("alternate-exchange", Value::Void));
-        let by_policy = ExchangeOptions {
-            alternate_exchange: Some("a".into()),
-            arguments,
-            ..ExchangeOptions::default()
-        };
-        let plain = ExchangeOptions::default();
-        assert!(exchange("e", "/", &plain, &by_policy).is_ok());
-        assert!(exchange("e", "/", &by_policy, &plain).is_err());
     }
 }

@@ -4,11 +4,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::RwLock;
+
 use crate::core::Core;
 use crate::dedup::Window;
 use crate::draft::{Draft, NewMessage};
 use crate::error::{Error, Refusal};
 use crate::options::ExchangeOptions;
+use crate::policy::{AlternateExchange, Policy};
 use crate::publish::Published;
 use crate::queue::Queue;
 use crate::route::{Generation, RouteCache};
@@ -86,7 +89,10 @@ pub struct ExchangeStatistics {
 pub struct Exchange {
     id: u32,
     name: Box<str>,
+    /// As declared.
     options: ExchangeOptions,
+    /// What a policy made of it, if one acts. Changed under the topology lock, and the topology has a new generation then.
+    in_force: RwLock<Option<AlternateExchange>>,
     core: Arc<Core>,
     vhost: Weak<VirtualHost>,
     generation: Arc<Generation>,
@@ -124,6 +130,7 @@ impl Exchange {
             name: name.into(),
             bindings: Bindings::new(options.kind),
             options,
+            in_force: RwLock::new(None),
             core: core.clone(),
             vhost,
             cache: OnceLock::new(),
@@ -147,7 +154,24 @@ impl Exchange {
         self.options.kind
     }
 
-    /// As declared.
+    /// Where messages go that no binding takes: as declared, or else as a policy has it.
+    pub(crate) fn alternate_exchange(&self) -> Option<String> {
+        match &*self.in_force.read() {
+            Some(in_force) => in_force.name.clone(),
+            None => self.options.alternate_exchange.clone(),
+        }
+    }
+
+    pub(crate) fn set_alternate_exchange(&self, in_force: Option<AlternateExchange>) {
+        *self.in_force.write() = in_force;
+    }
+
+    /// The policy that acts on it.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.in_force.read().as_ref().map(|one| one.policy.clone())
+    }
+
+    /// As declared, whatever policies make of it.
     pub fn options(&self) -> &ExchangeOptions {
         &self.options
     }

@@ -36,6 +36,8 @@ mod ledger;
 mod memory;
 mod message;
 mod options;
+pub mod pattern;
+mod policy;
 pub mod properties;
 mod publish;
 mod queue;
@@ -67,6 +69,7 @@ pub use options::{
     ConsumerOptions, DURATION_MAX, ExchangeOptions, LENGTH_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX,
     Overflow, OwnerId, PROPERTIES_BYTES_MAX, QueueOptions,
 };
+pub use policy::{AppliesTo, NewPolicy, POLICIES_MAX, POLICY_DEFINITION_BYTES_MAX, Policy};
 pub use publish::Published;
 pub use queue::{Browsed, Queue, QueueStatistics, ScheduledMessage};
 pub use retry::{RetryKind, RetryPolicy};

@@ -284,6 +284,15 @@ impl QueueOptions {
         Ok(())
     }
 
+    pub(crate) fn is_quorum(&self) -> bool {
+        self.arguments.get("x-queue-type").and_then(Value::as_str) == Some("quorum")
+    }
+
+    /// Whether its delivery limit is the one that a quorum queue has unless something is said.
+    pub(crate) fn has_default_delivery_limit(&self) -> bool {
+        self.is_quorum() && self.arguments.get("x-delivery-limit").is_none()
+    }
+
     /// Where dead messages of this queue go: exchange and routing key (none keeps the message's own).
     pub(crate) fn dead_letter(&self) -> Option<(&str, Option<&str>)> {
         if let Some(exchange) = &self.dead_letter_exchange {

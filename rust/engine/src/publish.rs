@@ -80,7 +80,7 @@ fn put(core: &Core, queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<Ticke
 pub(crate) fn refusing(queues: &[Arc<Queue>], messages: u64) -> Option<&Arc<Queue>> {
     queues
         .iter()
-        .find(|queue| queue.options().overflow != Overflow::DropHead && queue.is_full(messages - 1))
+        .find(|queue| queue.may_refuse() && queue.is_full(messages - 1))
 }
 
 pub(crate) fn rejected(queue: &Queue) -> Error {
@@ -95,7 +95,7 @@ fn admit(queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<(), Error> {
         return Ok(());
     };
     queue.count_rejected(drafts.len() as u64);
-    if queue.options().overflow == Overflow::RejectPublishDeadLetter {
+    if queue.in_force().overflow == Overflow::RejectPublishDeadLetter {
         for draft in drafts {
             queue.dead_letter_refused(draft);
         }

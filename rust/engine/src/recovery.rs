@@ -24,6 +24,7 @@ use crate::entries::{self, Entry, Place, RECORD_COMMIT};
 use crate::error::Error;
 use crate::exchange::Destination;
 use crate::options::{ExchangeOptions, QueueOptions};
+use crate::policy::Policy;
 use crate::table::Table;
 use crate::topology;
 use crate::vhost::VirtualHost;
@@ -161,6 +162,8 @@ pub(crate) struct Recovery<'a> {
     virtual_hosts: BTreeMap<u32, String>,
     exchanges: BTreeMap<u32, (u32, String, ExchangeOptions)>,
     bindings: HashMap<(u32, u32, String, Vec<u8>), Table>,
+    /// By virtual host, kind and name: a policy that is set anew has a new id.
+    policies: BTreeMap<(u32, bool, String), Policy>,
     queues: NumberMap<u32, QueueReplay>,
     /// By owner.
     ids: NumberMap<u32, IdsReplay>,
@@ -181,6 +184,7 @@ impl<'a> Recovery<'a> {
             virtual_hosts: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             bindings: HashMap::new(),
+            policies: BTreeMap::new(),
             queues: HashMap::default(),
             ids: HashMap::default(),
             deleted: HashSet::new(),
@@ -371,6 +375,20 @@ impl<'a> Recovery<'a> {
                     self.bindings.remove(&key);
                 }
             }
+            entries::SET_POLICY => {
+                let declared = topology::read_declared(entry.payload).ok_or_else(malformed)?;
+                self.seen(declared.id);
+                let policy = Policy::from_table(declared.id, declared.name, &declared.options)
+                    .map_err(|e| e.to_string())?;
+                let operator = policy.as_set().operator;
+                let key = (declared.virtual_host, operator, declared.name.to_string());
+                self.policies.insert(key, policy);
+            }
+            entries::CLEAR_POLICY => {
+                let id = topology::read_deleted(entry.payload).ok_or_else(malformed)?;
+                self.seen(id);
+                self.policies.retain(|_, policy| policy.id != id);
+            }
             entries::CLOSED => {}
             other => {
                 return Err(format!(
@@ -396,6 +414,11 @@ impl<'a> Recovery<'a> {
             let vhost = VirtualHost::new(id, &name, &core);
             core.virtual_hosts.write().insert(name, vhost.clone());
             hosts.insert(id, vhost);
+        }
+        for ((host, ..), policy) in self.policies {
+            if let Some(vhost) = hosts.get(&host) {
+                vhost.restore_policy(policy);
+            }
         }
         let mut destinations: HashMap<u32, Destination> = HashMap::new();
         let mut sources = HashMap::new();

@@ -201,8 +201,8 @@ impl<'a> Walk<'a> {
             self.exchange(&exchange, keys, headers);
         }
         if !matched
-            && let Some(name) = &exchange.options().alternate_exchange
-            && let Ok(alternate) = self.vhost.exchange(name)
+            && let Some(name) = exchange.alternate_exchange()
+            && let Ok(alternate) = self.vhost.exchange(&name)
         {
             self.exchange(&alternate, keys, headers);
         }

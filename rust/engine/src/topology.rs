@@ -3,7 +3,8 @@
 //! ```text
 //! declare queue, exchange   id u32, virtual host u32, name (u8 length + bytes), options (field table)
 //! declare virtual host      id u32, 0 u32, name
-//! delete                    id u32
+//! set policy                id u32, virtual host u32, name, rule (field table, policy.rs)
+//! delete, clear policy      id u32
 //! bind, unbind              source u32, destination u32, routing key (u8 length + bytes), arguments (field table)
 //! ```
 //!

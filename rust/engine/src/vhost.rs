@@ -5,21 +5,23 @@
 
 mod binding;
 mod expiry;
+mod policies;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use wherry_journal::Class;
 
-use crate::core::{Core, Event};
+use crate::core::Core;
 use crate::entries;
 use crate::equivalence;
 use crate::error::{Error, Refusal};
 use crate::exchange::{Destination, Exchange};
 use crate::options::{ExchangeOptions, OwnerId, QueueOptions, check_name};
+use crate::policy::Policies;
 use crate::queue::{Queue, new_ready};
 use crate::route::Generation;
 use crate::routing::ExchangeKind;
@@ -80,6 +82,8 @@ pub struct VirtualHost {
     pub(crate) generation: Arc<Generation>,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: RwLock<QueuesByName>,
+    /// Changed under the topology lock.
+    pub(crate) policies: Mutex<Policies>,
     /// Set once, under the topology lock, which those who declare in it hold.
     deleted: AtomicBool,
 }
@@ -103,6 +107,7 @@ impl VirtualHost {
             generation: Arc::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
+            policies: Mutex::default(),
             deleted: AtomicBool::new(false),
         });
         vhost.add_exchange(core.new_id(), "", ExchangeOptions::default());
@@ -155,6 +160,8 @@ impl VirtualHost {
             Arc::downgrade(self),
             &self.generation,
         );
+        let in_force = self.policies.lock().for_exchange(name, exchange.options());
+        exchange.set_alternate_exchange(in_force);
         self.exchanges.write().insert(name.into(), exchange.clone());
         self.generation.bump();
         exchange
@@ -368,7 +375,9 @@ impl VirtualHost {
         let id = self.core.new_id();
         let options = self.core.share_options(options);
         let ready = new_ready(&options);
-        let queue = Queue::new(id, name, options, &self.core, Arc::downgrade(self), ready);
+        let in_force = self.policies.lock().for_queue(name, &options);
+        let vhost = Arc::downgrade(self);
+        let queue = Queue::new(id, name, options, in_force, &self.core, vhost, ready);
         let payload = topology::declared(id, self.id, name, &queue.options().to_table())
             .map_err(Error::InvalidArgument)?;
         let ticket = match self.append(queue.is_durable(), entries::DECLARE_QUEUE, &payload) {

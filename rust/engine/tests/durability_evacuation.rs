@@ -63,6 +63,18 @@ fn stragglers(broker: &Arc<Broker>) {
         }),
         ..Default::default()
     };
+    for length in [100, 200, 300] {
+        set_policy(broker, "length", false, "^slow$", &[("max-length", length)]);
+    }
+    set_policy(broker, "time", true, "", &[("message-ttl", 1 << 36)]);
+    set_policy(
+        broker,
+        "gone",
+        false,
+        "^(slow|lanes)$",
+        &[("expires", 1 << 36)],
+    );
+    patiently(broker, || host.clear_policy("gone", false));
     queue(broker, "slow", QueueOptions::default());
     queue(broker, "lanes", lanes);
     let retries = queue(broker, "retries", retrying);

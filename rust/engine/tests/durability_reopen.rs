@@ -10,7 +10,7 @@ use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, Value};
 use wherry_engine::{
     Broker, ConsumerOptions, Dedup, DedupKey, Delay, ExchangeKind, ExchangeOptions, NewMessage,
-    Outcome, Overflow, QueueOptions, RetryKind, RetryPolicy,
+    NewPolicy, Outcome, Overflow, QueueOptions, RetryKind, RetryPolicy,
 };
 use wherry_journal::testing::{MemoryDisk, Survivors};
 
@@ -147,7 +147,26 @@ fn build_topology(broker: &Arc<Broker>) {
     queue(broker, "deleted", QueueOptions::default());
     bind("deleted", "d", "k", Table::default());
     host.delete_queue("deleted", false, false).unwrap();
+    set_policy(broker, "all", false, "", &[("max-length", 1000)]);
+    set_policy(
+        broker,
+        "all",
+        false,
+        "",
+        &[("max-length", 2000), ("lease", 5000)],
+    );
+    set_policy(broker, "all", true, "plain", &[("max-length", 900)]);
+    set_policy(broker, "gone", false, "", &[("max-length", 1)]);
+    host.clear_policy("gone", false).unwrap();
     let (third, _) = broker.add_virtual_host("third").unwrap();
+    let policy = host.policies()[0].as_set().clone();
+    third.set_policy(policy.clone()).unwrap();
+    other
+        .set_policy(NewPolicy {
+            definition: Table::from_iter([("alternate-exchange", "amq.fanout")]),
+            ..policy
+        })
+        .unwrap();
     third
         .declare_queue("in the third", QueueOptions::default())
         .unwrap();
@@ -195,6 +214,16 @@ fn topology_comes_back_as_it_was() {
         again.close().unwrap();
         again = open(disk);
         assert_same(&snapshot(&again), &expected, "topology");
+        let plain = host(&again).queue("plain").unwrap();
+        assert_eq!(plain.in_force().max_length, Some(900));
+        assert_eq!(plain.in_force().lease, Some(seconds(5)));
+        let other = again.virtual_host("other").unwrap();
+        assert!(other.exchange("amq.topic").unwrap().policy().is_some());
+        assert_eq!(
+            snapshot(&again).policies.len(),
+            3,
+            "those of 'third' went with it"
+        );
         // It works, and names of what is gone are free.
         let host = host(&again);
         queue(&again, "deleted", QueueOptions::default());
@@ -511,4 +540,43 @@ fn a_message_in_many_queues_is_settled_in_each_by_itself() {
     assert_eq!(bodies(&host(&again).queue("a").unwrap()), ["0", "1"]);
     assert_eq!(bodies(&host(&again).queue("b").unwrap()), ["1"]);
     assert!(host(&again).queue("c").is_err());
+}
+
+#[test]
+fn deadlines_that_a_policy_gave_are_there_again() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    queue(&broker, "dead", QueueOptions::default());
+    queue(&broker, "q", QueueOptions::default());
+    publish(&broker, "q", "before");
+    let letters = NewPolicy {
+        name: "letters".into(),
+        pattern: "^q$".into(),
+        definition: Table::from_iter([
+            ("message-ttl", Value::I64(1000)),
+            ("dead-letter-exchange", "".into()),
+            ("dead-letter-routing-key", "dead".into()),
+        ]),
+        ..NewPolicy::default()
+    };
+    host(&broker).set_policy(letters).unwrap();
+    publish(&broker, "q", "after");
+    settle_down(&broker);
+    let crashed = disk.crash(Survivors::None);
+    broker.close().unwrap();
+    for (disk, passed) in [(&disk, 0), (&crashed, 0), (&crashed, 5)] {
+        let disk = disk.copy();
+        let again = open_at(&disk, START_NS + passed * 1_000_000_000);
+        let (q, dead) = (
+            host(&again).queue("q").unwrap(),
+            host(&again).queue("dead").unwrap(),
+        );
+        if passed == 0 {
+            again.advance(Duration::from_millis(999)).unwrap();
+            assert_eq!((q.message_count(), dead.message_count()), (2, 0));
+        }
+        again.advance(Duration::from_millis(1)).unwrap();
+        assert_eq!(bodies(&dead), ["before", "after"], "not dropped: lettered");
+        assert_eq!(q.message_count(), 0);
+    }
 }

@@ -19,6 +19,7 @@ mod headers;
 mod host;
 mod message;
 mod parker;
+mod policies;
 mod port;
 mod properties;
 mod queue;
@@ -54,12 +55,14 @@ mod _core {
     #[pymodule_export]
     use crate::message::Message;
     #[pymodule_export]
+    use crate::policies::{clear_policy, policies, policies_of_queue, set_policy};
+    #[pymodule_export]
     use crate::port::Port;
     #[pymodule_export]
     use crate::queue::Queue;
     #[pymodule_export]
     use crate::server::{
-        FrontEnd, Pattern, Session, check_pattern, declare_exchange_from_arguments,
+        FrontEnd, Session, check_pattern, declare_exchange_from_arguments,
         declare_queue_from_arguments,
     };
     #[pymodule_export]

@@ -57,9 +57,7 @@ pub(super) struct Holder {
     pub(super) turn: Turn,
     pub(super) tag: Box<str>,
     pub(super) no_ack: bool,
-    /// Whether a redelivered message says how often (queues that count attempts).
-    pub(super) counts_attempts: bool,
-    /// Whether deliveries can come back without the client's doing.
+    /// Whether deliveries can come back without the client's doing, whatever the queue says.
     pub(super) has_lease: bool,
     /// Bytes of the last delivery on the wire: a guess at the next.
     pub(super) delivery_bytes: usize,

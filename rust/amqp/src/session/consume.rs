@@ -62,7 +62,7 @@ pub(super) fn consume(
         consumer.share_prefetch(shared);
     }
     let mut holder = new_holder(consumer, Role::Consuming, flags.no_ack);
-    holder.has_lease |= asked.lease.is_some();
+    holder.has_lease = asked.lease.is_some();
     let tag = holder.tag.clone();
     if !flags.no_wait {
         cn.output
@@ -92,14 +92,12 @@ fn check_tag(ch: &Channel, cn: &Connection, tag: &str) -> Result<(), Failure> {
 }
 
 fn new_holder(consumer: Arc<wherry_engine::Consumer>, role: Role, no_ack: bool) -> Holder {
-    let options = consumer.queue().options();
     Holder {
         role,
         turn: Turn::Armed,
         tag: consumer.tag().into(),
         no_ack,
-        counts_attempts: options.delivery_limit.is_some() || options.retry.is_some(),
-        has_lease: options.lease.is_some(),
+        has_lease: false,
         delivery_bytes: delivery_guess(0, 0),
         consumer,
     }
@@ -188,7 +186,9 @@ pub(super) fn get(
     } else {
         ch.handouts.push(slot, delivery.tag)
     };
-    let counts = ch.holder(slot).is_some_and(|holder| holder.counts_attempts);
+    let counts = ch
+        .holder(slot)
+        .is_some_and(|holder| holder.consumer.queue().counts_attempts());
     let properties = properties_of(&delivery, counts);
     cn.traffic.messages_out += 1;
     let frame_max = cn.frame_max;

@@ -236,7 +236,7 @@ fn rest(ch: &mut Channel, slot: u32) -> bool {
     let prefetch = holder.consumer.prefetch() as usize;
     let full = prefetch != 0 && !holder.no_ack && holder.consumer.unacked() >= prefetch;
     // With a lease room may come without the client's doing, so the engine has to tell.
-    if full && !holder.has_lease {
+    if full && !holder.has_lease && !holder.consumer.queue().has_lease() {
         holder.turn = Turn::Full;
         return false;
     }
@@ -295,7 +295,7 @@ fn write_one(
         ch.handouts.push(slot, delivery.tag)
     };
     let message = &delivery.message;
-    let properties = properties_of(delivery, holder.counts_attempts);
+    let properties = properties_of(delivery, holder.consumer.queue().counts_attempts());
     let body = message.body();
     holder.delivery_bytes = delivery_guess(properties.len(), body.len());
     let mut write = |tag, redelivered| {

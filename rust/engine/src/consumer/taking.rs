@@ -37,7 +37,7 @@ impl<'a> Taking<'a> {
         ledger: &'a mut Ledger,
         out: &'a mut Vec<Delivery>,
     ) -> Self {
-        let lease = consumer.options.lease.or(consumer.queue.options().lease);
+        let lease = consumer.options.lease.or_else(|| consumer.queue.lease());
         let lease_until_ns = match lease {
             Some(time) if !consumer.options.no_ack => {
                 consumer.queue.core.clock.now_ns() + time.as_nanos() as u64

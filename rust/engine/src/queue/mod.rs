@@ -6,8 +6,10 @@ pub(crate) mod counters;
 mod dispatch;
 pub(crate) mod key;
 pub(crate) mod note;
+mod policy;
 pub(crate) mod ready;
 pub(crate) mod schedule;
+mod settings;
 pub(crate) mod transitions;
 pub(crate) mod waiters;
 
@@ -24,6 +26,7 @@ use crate::draft::Draft;
 use crate::error::Error;
 use crate::message::{Facts, Message, Parts, Stored};
 use crate::options::{OwnerId, QueueOptions};
+use crate::policy::InForce;
 use crate::vhost::VirtualHost;
 use consumers::Consumers;
 use counters::Counters;
@@ -31,6 +34,7 @@ use key::with_key;
 use note::Note;
 use ready::Ready;
 use schedule::Schedule;
+use settings::Settings;
 use waiters::Waiters;
 
 /// What a waiting message costs beside its body: allocation, envelope, slot. Used to guess a queue's heap.
@@ -40,7 +44,9 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 160;
 pub struct Queue {
     id: u32,
     name: Box<str>,
+    /// As declared.
     options: Arc<QueueOptions>,
+    settings: Settings,
     durable: bool,
     pub(crate) core: Arc<Core>,
     vhost: Weak<VirtualHost>,
@@ -60,6 +66,9 @@ pub struct Queue {
     deleted: AtomicBool,
     /// When it was last declared, got from or had a consumer. Relaxed: a time.
     last_used_ns: AtomicU64,
+    /// When the timer is to look whether it was used. Other deadlines of the same meaning are left over from earlier
+    /// settings. Relaxed: a time.
+    expiry_ns: AtomicU64,
 }
 
 /// A waiting message as seen by `browse`.
@@ -135,20 +144,24 @@ pub(crate) fn group_of(core: &Core, name: &str, parts: &Parts<'_>) -> Option<u64
     with_key(name, parts, |_, key| core.group_hash(key))
 }
 
-/// When a message dies in a queue declared like this; 0 = never.
+/// When a message dies in a queue with these settings; 0 = never.
 #[inline]
 pub(crate) fn deadline(options: &QueueOptions, facts: &Facts) -> u64 {
     match options.message_ttl {
         None => facts.expires_ns,
-        Some(ttl) => {
-            let enters_ns = facts.published_ns.max(facts.due_ns);
-            let own = enters_ns.saturating_add(ttl.as_nanos() as u64);
-            if facts.expires_ns == 0 {
-                own
-            } else {
-                own.min(facts.expires_ns)
-            }
-        }
+        Some(ttl) => earlier(facts, ttl.as_nanos() as u64),
+    }
+}
+
+/// When a message dies that has both, perhaps: a time to live of its own, and its queue's.
+#[inline]
+fn earlier(facts: &Facts, ttl_ns: u64) -> u64 {
+    let enters_ns = facts.published_ns.max(facts.due_ns);
+    let own = enters_ns.saturating_add(ttl_ns);
+    if facts.expires_ns == 0 {
+        own
+    } else {
+        own.min(facts.expires_ns)
     }
 }
 
@@ -168,6 +181,7 @@ impl Queue {
         id: u32,
         name: &str,
         options: Arc<QueueOptions>,
+        in_force: Option<Arc<InForce>>,
         core: &Arc<Core>,
         vhost: Weak<VirtualHost>,
         ready: Ready,
@@ -195,14 +209,15 @@ impl Queue {
             ceiling: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             last_used_ns: AtomicU64::new(now),
+            expiry_ns: AtomicU64::new(0),
+            settings: Settings::new(&options, in_force),
             options,
         });
         core.register_queue(&queue);
-        if let Some(time) = queue.options.expires {
-            core.timer.schedule(
-                now + time.as_nanos() as u64,
-                Event::QueueExpiry { queue: id },
-            );
+        if queue.settings.expires()
+            && let Some(time) = queue.in_force().expires
+        {
+            queue.schedule_expiry(now + time.as_nanos() as u64);
         }
         queue
     }
@@ -224,7 +239,7 @@ impl Queue {
             .unwrap_or_default()
     }
 
-    /// As declared.
+    /// As declared, whatever policies make of it.
     pub fn options(&self) -> &QueueOptions {
         &self.options
     }
@@ -339,7 +354,54 @@ impl Queue {
     /// When a message dies in this queue; 0 = never.
     #[inline]
     pub(crate) fn deadline(&self, facts: &Facts) -> u64 {
-        deadline(&self.options, facts)
+        self.settings.deadline(facts)
+    }
+
+    /// Whether a delivery may come back by itself, unless its consumer has its own word on that.
+    #[inline]
+    pub fn has_lease(&self) -> bool {
+        self.settings.lease().is_some()
+    }
+
+    /// Whether failed attempts are counted: there is a delivery limit or a retry policy.
+    #[inline]
+    pub fn counts_attempts(&self) -> bool {
+        self.settings.judges()
+    }
+
+    #[inline]
+    pub(crate) fn lease(&self) -> Option<std::time::Duration> {
+        self.settings.lease()
+    }
+
+    /// Whether it is deleted when nobody uses it.
+    #[inline]
+    pub(crate) fn expires(&self) -> bool {
+        self.settings.expires()
+    }
+
+    /// Whether it refuses messages when it is full.
+    #[inline]
+    pub(crate) fn may_refuse(&self) -> bool {
+        Settings::has_limit(self.settings.refuses_at())
+    }
+
+    /// Whether its oldest messages go when it is full.
+    #[inline]
+    pub(crate) fn may_drop(&self) -> bool {
+        Settings::has_limit(self.settings.drops_above())
+    }
+
+    /// Has the timer look whether it was used, then and at no other time.
+    pub(crate) fn schedule_expiry(&self, at_ns: u64) {
+        self.expiry_ns.store(at_ns, Ordering::Relaxed);
+        self.core
+            .timer
+            .schedule(at_ns, Event::QueueExpiry { queue: self.id });
+    }
+
+    pub(crate) fn is_expiry(&self, deadline_ns: u64) -> bool {
+        self.expiry_ns.load(Ordering::Relaxed) == deadline_ns
     }
 
     /// Counts messages from the journal that are ready. Their memory does not count: they stay there.
@@ -396,14 +458,13 @@ impl Queue {
             > QUEUE_HEAP_BYTES
     }
 
-    /// Whether `extra` further messages would stand above a length limit. Consumers get first what they have room for.
+    /// Whether it refuses messages, and `extra` further ones would stand above the limit. Consumers get first what they
+    /// have room for.
     pub(crate) fn is_full(&self, extra: u64) -> bool {
         let is_full = |extra: u64| {
-            let options = &self.options;
             let counters = &self.counters;
-            let (ready, bytes) = (counters.ready(), counters.ready_bytes());
-            options.max_length.is_some_and(|max| ready + extra >= max)
-                || options.max_length_bytes.is_some_and(|max| bytes >= max)
+            let (messages_max, bytes_max) = self.settings.refuses_at();
+            counters.ready() + extra >= messages_max || counters.ready_bytes() >= bytes_max
         };
         if !is_full(extra) {
             return false;
@@ -412,13 +473,10 @@ impl Queue {
         is_full(extra.saturating_sub(self.consumers.room() as u64))
     }
 
-    /// Whether a length limit is exceeded.
+    /// Whether messages are to go because of a limit.
     pub(crate) fn is_over_length(&self) -> bool {
-        let (options, counters) = (&self.options, &self.counters);
-        options.max_length.is_some_and(|max| counters.ready() > max)
-            || options
-                .max_length_bytes
-                .is_some_and(|max| counters.ready_bytes() > max)
+        let (messages_max, bytes_max) = self.settings.drops_above();
+        self.counters.ready() > messages_max || self.counters.ready_bytes() > bytes_max
     }
 
     pub(crate) fn count_rejected(&self, n: u64) {

@@ -36,7 +36,6 @@ use crate::draft::Draft;
 use crate::entries::{self, Place, Run, Runs, push_run};
 use crate::error::Error;
 use crate::message::{Message, Stored};
-use crate::options::Overflow;
 use crate::storage::{Storage, Ticket};
 
 /// A dead message for which the journal had no room is tried again after this time.
@@ -76,7 +75,7 @@ impl Queue {
         self.storage().map(|s| s.compaction.read_recursive())
     }
 
-    fn message(&self, stored: &Stored) -> Result<Message, Error> {
+    pub(super) fn message(&self, stored: &Stored) -> Result<Message, Error> {
         stored.message(self.storage().map(|s| &**s.journal()))
     }
 
@@ -91,10 +90,7 @@ impl Queue {
     /// Room and notice for messages that just became ready: published, or returned. Of the latter the oldest go first if
     /// others took their room meanwhile, as in RabbitMQ.
     pub(crate) fn after_entry(&self, n: usize) {
-        let options = self.options();
-        if options.overflow == Overflow::DropHead
-            && (options.max_length.is_some() || options.max_length_bytes.is_some())
-        {
+        if self.may_drop() {
             self.drop_head();
         }
         self.wake(n);
@@ -326,14 +322,23 @@ impl Queue {
     /// ready → settled: its time is over, wherever it stands. A leased one is looked at when it comes back.
     pub(crate) fn expire(&self, level: u8, position: u64) {
         let now = self.core.clock.now_ns();
-        let is_due = self.ready.inspect(level, position, |_, stored| {
-            self.message(stored).is_ok_and(|m| {
-                let deadline_ns = self.deadline(&m.facts());
-                deadline_ns != 0 && deadline_ns <= now
-            })
+        let deadline_ns = self.ready.inspect(level, position, |_, stored| {
+            let message = self.message(stored).ok();
+            message.map_or(0, |m| self.deadline(&m.facts()))
         });
-        if is_due != Some(true) {
-            return;
+        match deadline_ns {
+            None | Some(0) => return,
+            // A policy has given it more time.
+            Some(deadline_ns) if deadline_ns > now => {
+                let event = Event::Expire {
+                    queue: self.id(),
+                    level,
+                    position,
+                };
+                self.core.timer.schedule(deadline_ns, event);
+                return;
+            }
+            Some(_) => {}
         }
         let _steady = self.steady();
         let Some((stored, _)) = self.ready.remove(level, position) else {

@@ -29,8 +29,18 @@ impl QueueReplay {
         let storage = core.storage().expect("recovery has a journal");
         let journal = storage.journal().clone();
         self.check_levels(&name, &options)?;
-        if self.undeclared && (options.group_by.is_some() || options.message_ttl.is_some()) {
-            self.read_again(core, &journal, &options)?;
+        let options = core.share_options(options);
+        let in_force = vhost.policies.lock().for_queue(&name, &options);
+        // Deadlines were counted as declared, and groups if the declaration came first, as it nearly always does.
+        let effective = in_force
+            .as_ref()
+            .map_or(&options, |one| &one.options)
+            .clone();
+        let by_policy = effective.message_ttl != options.message_ttl;
+        if by_policy
+            || self.undeclared && (options.group_by.is_some() || options.message_ttl.is_some())
+        {
+            self.read_again(core, &journal, &effective)?;
         }
         self.sweep_deadlines();
         let mut counted = (0u64, 0u64);
@@ -55,7 +65,6 @@ impl QueueReplay {
             }
             (Stored::in_journal(at), note.0)
         };
-        let options = core.share_options(options);
         let mut ready = new_ready(&options);
         match &mut ready {
             Ready::Fifo(fifo) => {
@@ -109,7 +118,8 @@ impl QueueReplay {
                 groups.skip_to(next);
             }
         }
-        let queue = Queue::new(id, &name, options, core, Arc::downgrade(vhost), ready);
+        let weak = Arc::downgrade(vhost);
+        let queue = Queue::new(id, &name, options, in_force, core, weak, ready);
         queue.enter_recovered(counted.0, counted.1);
         queue
             .ceiling()

@@ -5,6 +5,8 @@ mod dedup;
 mod delivery;
 mod in_turn;
 mod limits;
+mod policies;
+mod policies_model;
 mod routing;
 mod sessions;
 mod time;

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use wherry_engine::clock::Clock;
 use wherry_engine::properties::Properties;
-use wherry_engine::table::Table;
+use wherry_engine::table::{Table, Value};
 use wherry_engine::{
     Broker, BrokerOptions, Consumer, ConsumerOptions, Delivery, Error, ExchangeOptions, NewMessage,
-    Notify, Outcome, Published, Queue, QueueOptions, Ticket, VirtualHost,
+    NewPolicy, Notify, Outcome, Published, Queue, QueueOptions, Ticket, VirtualHost,
 };
 use wherry_journal::testing::MemoryDisk;
 
@@ -133,6 +133,7 @@ pub struct Seen {
 pub struct SeenQueue {
     pub name: String,
     pub options: QueueOptions,
+    pub in_force: QueueOptions,
     pub ready: Vec<Seen>,
     /// Due, id (of delayed ones: those of retries are not kept), retry, body.
     pub scheduled: Vec<(u64, u64, bool, Vec<u8>)>,
@@ -149,6 +150,8 @@ pub struct SeenExchange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub hosts: Vec<(String, Vec<SeenExchange>, Vec<SeenQueue>)>,
+    /// By virtual host.
+    pub policies: Vec<(String, NewPolicy)>,
 }
 
 impl Snapshot {
@@ -175,7 +178,7 @@ pub fn assert_same(seen: &Snapshot, expected: &Snapshot, when: &str) {
             .flat_map(|(host, exchanges, queues)| {
                 let exchanges = exchanges.iter().map(move |e| format!("{host}: {e:?}"));
                 let queues = queues.iter().flat_map(move |q| {
-                    let options = format!("{host} {}: {:?}", q.name, q.options);
+                    let options = format!("{host} {}: {:?} {:?}", q.name, q.options, q.in_force);
                     let ready = q
                         .ready
                         .iter()
@@ -186,6 +189,7 @@ pub fn assert_same(seen: &Snapshot, expected: &Snapshot, when: &str) {
                 });
                 exchanges.chain(queues).collect::<Vec<_>>()
             })
+            .chain(snapshot.policies.iter().map(|policy| format!("{policy:?}")))
             .collect()
     };
     let (seen, expected) = (parts(seen), parts(expected));
@@ -200,6 +204,26 @@ pub fn assert_same(seen: &Snapshot, expected: &Snapshot, when: &str) {
         only(&seen, &expected),
         only(&expected, &seen)
     );
+}
+
+/// Sets a policy for the queues whose names match.
+pub fn set_policy(
+    broker: &Broker,
+    name: &str,
+    operator: bool,
+    pattern: &str,
+    definition: &[(&str, i64)],
+) {
+    let fields = definition.iter().map(|(key, n)| (*key, Value::I64(*n)));
+    let policy = NewPolicy {
+        name: name.into(),
+        operator,
+        pattern: pattern.into(),
+        definition: Table::from_iter(fields),
+        ..NewPolicy::default()
+    };
+    let host = host(broker);
+    patiently(broker, || host.set_policy(policy.clone()));
 }
 
 pub fn see_queue(queue: &Queue) -> SeenQueue {
@@ -224,6 +248,7 @@ pub fn see_queue(queue: &Queue) -> SeenQueue {
     SeenQueue {
         name: queue.name().to_string(),
         options: queue.options().clone(),
+        in_force: (*queue.in_force()).clone(),
         ready: ready.collect(),
         scheduled,
     }
@@ -232,6 +257,7 @@ pub fn see_queue(queue: &Queue) -> SeenQueue {
 /// All that can be seen of a broker.
 pub fn snapshot(broker: &Broker) -> Snapshot {
     let mut hosts = Vec::new();
+    let mut policies = Vec::new();
     let mut names = broker.virtual_hosts();
     names.sort();
     for name in names {
@@ -256,9 +282,12 @@ pub fn snapshot(broker: &Broker) -> Snapshot {
         exchanges.sort_by(|a, b| a.name.cmp(&b.name));
         let mut queues: Vec<SeenQueue> = host.queues().iter().map(|q| see_queue(q)).collect();
         queues.sort_by(|a, b| a.name.cmp(&b.name));
+        for policy in host.policies() {
+            policies.push((name.clone(), policy.as_set().clone()));
+        }
         hosts.push((name, exchanges, queues));
     }
-    Snapshot { hosts }
+    Snapshot { hosts, policies }
 }
 
 struct Tell(parking_lot::Mutex<Sender<()>>);

@@ -78,23 +78,3 @@ fn refusal(pattern: &str, text: &str) -> Error {
     let reason = text.rsplit("error: ").next().unwrap_or(text);
     Error::invalid(format!("'{pattern}' is no regular expression: {reason}"))
 }
-
-/// A regular expression of the dialect of permissions, for the policies of an import. The empty one is found in every
-/// text, as in RabbitMQ's policies.
-#[pyclass(frozen, module = "wherry._core")]
-pub(crate) struct Pattern(wherry_session::Pattern);
-
-#[pymethods]
-impl Pattern {
-    #[new]
-    fn new(pattern: &str) -> Result<Self> {
-        let text = if pattern.is_empty() { ".*" } else { pattern };
-        wherry_session::Pattern::compile(text)
-            .map(Pattern)
-            .map_err(|text| refusal(pattern, &text))
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        self.0.matches(text)
-    }
-}

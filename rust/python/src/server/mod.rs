@@ -6,7 +6,7 @@ mod front;
 mod session;
 mod topology;
 
-pub(crate) use access::{Pattern, check_pattern};
+pub(crate) use access::check_pattern;
 pub(crate) use front::FrontEnd;
 pub(crate) use session::Session;
 pub(crate) use topology::{declare_exchange_from_arguments, declare_queue_from_arguments};

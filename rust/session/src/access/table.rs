@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::Action;
-use crate::pattern::{Pattern, expand, has_variables};
+use crate::pattern::{Pattern, compile, expand, has_variables};
 
 /// Limits of one user. None: the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,9 +58,7 @@ impl TopicPattern {
     fn for_session(&self, user: &str, virtual_host: &str) -> Option<Pattern> {
         match self {
             TopicPattern::Fixed(pattern) => Some(pattern.clone()),
-            TopicPattern::Variable(text) => {
-                Pattern::compile(&expand(text, user, virtual_host)).ok()
-            }
+            TopicPattern::Variable(text) => compile(&expand(text, user, virtual_host)).ok(),
         }
     }
 }
@@ -134,7 +132,7 @@ impl AccessTableBuilder {
         if let Some(pattern) = self.compiled.get(text) {
             return Ok(pattern.clone());
         }
-        let pattern = Pattern::compile(text)?;
+        let pattern = compile(text)?;
         self.compiled.insert(text.to_owned(), pattern.clone());
         Ok(pattern)
     }
@@ -154,7 +152,7 @@ impl AccessTableBuilder {
         let was_right = known
             .is_some_and(|known| matches!(known, TopicPattern::Variable(before) if before == text));
         if !was_right && !self.checked.contains(text) {
-            Pattern::compile(&expand(text, "user", "/"))?;
+            compile(&expand(text, "user", "/"))?;
             self.checked.insert(text.to_owned());
         }
         Ok(TopicPattern::Variable(text.to_owned()))

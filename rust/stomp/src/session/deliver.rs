@@ -162,7 +162,7 @@ fn rest(one: &mut Subscription) -> bool {
     let prefetch = one.consumer.prefetch() as usize;
     let full = prefetch != 0 && one.mode != AckMode::Auto && one.consumer.unacked() >= prefetch;
     // With a lease room may come without the client's doing, so the engine has to tell.
-    if full && !one.has_lease {
+    if full && !one.is_lending() {
         one.turn = Turn::Full;
         return false;
     }
@@ -174,7 +174,7 @@ fn rest(one: &mut Subscription) -> bool {
 #[inline]
 fn write_one(one: &mut Subscription, cn: &mut Connection, delivery: &Delivery, out: &mut Vec<u8>) {
     one.last = one.last.max(delivery.tag);
-    if one.has_lease && one.mode != AckMode::Auto {
+    if one.mode != AckMode::Auto && one.is_lending() {
         one.lend(delivery.tag, cn.limits().unacked_per_channel_max);
     }
     let start = out.len();
@@ -215,7 +215,7 @@ fn write_message(
     } else {
         b"\nredelivered:false\n"
     });
-    let counted = one.counts_attempts && delivery.delivery_count != 0;
+    let counted = one.consumer.queue().counts_attempts() && delivery.delivery_count != 0;
     if counted {
         out.extend_from_slice(b"x-delivery-count:");
         write_number(delivery.delivery_count.into(), out);

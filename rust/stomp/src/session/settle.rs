@@ -58,13 +58,13 @@ pub(super) fn settle(core: &mut Core, frame: &Frame<'_>, nack: bool) -> Result<T
         core.transactions
             .settle(&transaction, slot, &consumer, tag, multiple, outcome)
             .map_err(|refusal| named_refusal(refusal, &name))?;
-        if subscription.has_lease {
+        if subscription.has_lent() {
             core.transactions
                 .note_lent(&transaction, slot, number, multiple);
         }
         return Ok(Then::AtCommit(Ticket::NONE));
     }
-    let was_lent = subscription.has_lease && subscription.take_back(number, multiple);
+    let was_lent = subscription.has_lent() && subscription.take_back(number, multiple);
     let before = consumer.unacked();
     let ticket = match consumer.settle(tag, multiple, outcome) {
         Ok(ticket) => ticket,

@@ -170,7 +170,7 @@ pub(super) fn subscribe(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refu
         cn.escapes(),
         mode,
     );
-    subscription.has_lease |= asked.lease.is_some();
+    subscription.has_lease = asked.lease.is_some();
     subscription.durable_queue = source.durable.then(|| name.into());
     core.add_subscription(subscription);
     Ok(Then::Receipt(source.ticket))

@@ -50,9 +50,7 @@ pub(super) struct Subscription {
     offset: u64,
     /// The highest tag that was delivered.
     pub(super) last: u64,
-    /// Whether a redelivered message says how often (queues that count attempts).
-    pub(super) counts_attempts: bool,
-    /// Whether deliveries can come back without the client's doing.
+    /// Whether deliveries can come back without the client's doing, whatever the queue says.
     pub(super) has_lease: bool,
     /// With a lease: numbers of deliveries that the client has not settled, whether or not they are its own still.
     lent: BTreeSet<u64>,
@@ -72,7 +70,6 @@ impl Subscription {
         escapes: Escapes,
         mode: AckMode,
     ) -> Subscription {
-        let options = consumer.queue().options();
         Subscription {
             key: key.into(),
             head: MessageHead::new(key, id, session, escapes),
@@ -81,8 +78,7 @@ impl Subscription {
             leaving: false,
             offset: 0,
             last: 0,
-            counts_attempts: options.delivery_limit.is_some() || options.retry.is_some(),
-            has_lease: options.lease.is_some(),
+            has_lease: false,
             lent: BTreeSet::new(),
             delivery_bytes: 256,
             durable_queue: None,
@@ -101,6 +97,16 @@ impl Subscription {
         number
             .checked_sub(self.offset)
             .filter(|tag| (1..=self.last).contains(tag))
+    }
+
+    /// Whether deliveries can come back without the client's doing.
+    pub(super) fn is_lending(&self) -> bool {
+        self.has_lease || self.consumer.queue().has_lease()
+    }
+
+    /// The same of deliveries that went out already: the lease of a queue may have gone since.
+    pub(super) fn has_lent(&self) -> bool {
+        self.is_lending() || !self.lent.is_empty()
     }
 
     /// A delivery under a lease goes out. Of more than `most` that a client never settles the oldest are forgotten.

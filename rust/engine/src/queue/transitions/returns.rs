@@ -13,7 +13,10 @@ impl Queue {
 
     /// leased → ready, because its consumer went away: no failed attempt, no delay. A delivery limit counts it.
     pub(crate) fn lose(&self, token: Token, body_bytes: u64) -> Result<Ticket, Error> {
-        let Some(limit) = self.options().delivery_limit.filter(|_| !self.is_deleted()) else {
+        let limit = self
+            .counts_attempts()
+            .then(|| self.in_force().delivery_limit);
+        let Some(limit) = limit.flatten().filter(|_| !self.is_deleted()) else {
             self.give_back(token, body_bytes);
             self.after_entry(1);
             return Ok(Ticket::NONE);
@@ -117,11 +120,10 @@ impl Queue {
             return Ok(Ticket::NONE);
         }
         let note = Note(token.note()).failed();
-        let options = self.options();
-        let over_limit = options
-            .delivery_limit
-            .is_some_and(|limit| note.delivery_count() > limit);
-        let delay = match &options.retry {
+        let options = self.counts_attempts().then(|| self.in_force());
+        let limit = options.as_ref().and_then(|options| options.delivery_limit);
+        let over_limit = limit.is_some_and(|limit| note.delivery_count() > limit);
+        let delay = match options.as_ref().and_then(|options| options.retry.as_ref()) {
             None => Some(std::time::Duration::ZERO),
             Some(policy) => policy.delay(note.failures(), self.core.random()),
         };
