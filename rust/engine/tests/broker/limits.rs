@@ -15,6 +15,7 @@ use wherry_engine::Overflow;
 use wherry_engine::QueueOptions;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::Table;
+use wherry_engine::table::Value;
 
 use crate::world::{Bell, consumer, drain, take, world};
 
@@ -203,6 +204,100 @@ fn a_dead_letter_cycle_without_rejection_ends() {
     w.advance(10_000);
     assert_eq!(w.broker.statistics().ready, 0);
     assert_eq!(w.host.queue("b").unwrap().statistics().dropped, 1);
+}
+
+#[test]
+fn a_rejection_before_a_cycle_does_not_keep_it_going() {
+    let w = world();
+    let to = |name: &str, ttl: Option<Duration>| QueueOptions {
+        message_ttl: ttl,
+        dead_letter_exchange: Some(String::new()),
+        dead_letter_routing_key: Some(name.into()),
+        ..Default::default()
+    };
+    let second = Some(Duration::from_secs(1));
+    let first = w.queue("first", to("a", None));
+    w.queue("a", to("b", second));
+    w.queue("b", to("a", second));
+    w.publish("", "first", "round");
+    let c = consumer(&first, 0);
+    let tag = take(&c, 1)[0].tag;
+    c.settle(tag, false, Outcome::Reject { requeue: false })
+        .unwrap();
+    assert_eq!(w.broker.statistics().ready, 1);
+    w.advance(10_000);
+    assert_eq!(w.broker.statistics().ready, 0);
+    assert_eq!(w.host.queue("b").unwrap().statistics().dropped, 1);
+}
+
+#[test]
+fn deaths_that_a_client_made_up_are_forgotten_unless_they_are_whole() {
+    let w = world();
+    let dead = w.queue("dead", QueueOptions::default());
+    w.queue(
+        "q",
+        QueueOptions {
+            message_ttl: Some(Duration::ZERO),
+            dead_letter_exchange: Some(String::new()),
+            dead_letter_routing_key: Some("dead".into()),
+            ..Default::default()
+        },
+    );
+    let death = |queue: &str| {
+        Table::from_iter([
+            ("count", Value::I64(3)),
+            ("reason", "expired".into()),
+            ("queue", queue.into()),
+            ("time", Value::Timestamp(7)),
+            ("exchange", "x".into()),
+            ("routing-keys", Value::Array(vec!["k".into()])),
+        ])
+    };
+    let without = |name: &str| {
+        let mut table = death("partial");
+        table.remove(name);
+        Value::Table(table)
+    };
+    let mut history: Vec<Value> = [
+        "count",
+        "reason",
+        "queue",
+        "time",
+        "exchange",
+        "routing-keys",
+    ]
+    .map(without)
+    .into();
+    history.push("no table".into());
+    history.push(Value::Table(death("whole")));
+    history.push(Value::Table(death("q")));
+    let properties = Properties {
+        headers: Some(Table::from_iter([("x-death", Value::Array(history))])),
+        ..Default::default()
+    };
+    w.publish_with("q", "m", &properties);
+    let delivery = take(&consumer(&dead, 0), 1).pop().unwrap();
+    let headers = delivery
+        .message
+        .properties()
+        .to_properties()
+        .unwrap()
+        .headers
+        .unwrap();
+    let Some(Value::Array(deaths)) = headers.get("x-death") else {
+        panic!("{headers:?}");
+    };
+    let seen: Vec<_> = deaths
+        .iter()
+        .map(|death| match death {
+            Value::Table(t) => (
+                t.get("queue").unwrap().as_str(),
+                t.get("count").unwrap().as_integer(),
+            ),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(seen, [(Some("q"), Some(4)), (Some("whole"), Some(3))]);
 }
 
 #[test]
