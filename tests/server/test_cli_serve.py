@@ -120,7 +120,12 @@ def test_operating_a_running_server(serving: Serving, data: Path) -> None:
     wherry("publish", "-q", "q", "--declare", "-m", "x", "-m", "y", url=serving.url())
     (queue,) = json.loads(wherry("queues", "-d", data, "--json").stdout)
     assert (queue["name"], queue["ready"]) == ("q", 2)
+    done = wherry("delete", "-d", data, "--if-empty", "--yes", "q", status=1)
+    assert "not empty" in done.stderr
     assert wherry("purge", "-d", data, "--yes", "q").stdout == "2 messages dropped\n"
+    done = wherry("delete", "-d", data, "--if-unused", "--if-empty", "--yes", "q")
+    assert done.stdout == "deleted, with 0 ready messages\n"
+    assert json.loads(wherry("queues", "-d", data, "--json").stdout) == []
     with serving.connect() as connection:
         (listed,) = json.loads(wherry("connections", "list", "-d", data, "--json").stdout)
         assert (listed["protocol"], listed["user"]) == ("AMQP 0-9-1", "guest")

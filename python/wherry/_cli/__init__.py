@@ -23,6 +23,7 @@ COMMANDS = {
     "consume": ("messages", "Print the messages of a queue."),
     "queues": ("queues", "List queues."),
     "purge": ("queues", "Drop the messages of a queue."),
+    "delete": ("queues", "Delete a queue."),
     "policies": ("policies", "List, set and delete policies."),
     "vhosts": ("queues", "List, add and delete virtual hosts."),
     "connections": ("queues", "List and close the connections of a running server."),

@@ -1,4 +1,4 @@
-"""`wherry queues`, `purge`, `vhosts`, `connections`."""
+"""`wherry queues`, `purge`, `delete`, `vhosts`, `connections`."""
 
 from __future__ import annotations
 
@@ -58,6 +58,38 @@ def purge(directory: Path | None, control: Path | None, vhost: str, yes: bool, q
     with commander(directory, control) as broker:
         result = broker.do("purge", {"queue": queue, "vhost": vhost})
     click.echo(f"{result['purged']} messages dropped")
+
+
+@click.command()
+@target_options
+@vhost_option
+@click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
+@click.option("--if-empty", is_flag=True, help="Only if it has no ready messages.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("queue")
+def delete(
+    directory: Path | None,
+    control: Path | None,
+    vhost: str,
+    if_unused: bool,
+    if_empty: bool,
+    yes: bool,
+    queue: str,
+) -> None:
+    """Delete QUEUE with its messages. Its consumers are told.
+
+    \b
+    Example:
+      wherry delete --directory /var/lib/wherry --if-unused --yes orders
+    """
+    if not yes:
+        click.confirm(f"Delete queue '{queue}' in virtual host '{vhost}'?", abort=True)
+    with commander(directory, control) as broker:
+        result = broker.do(
+            "delete_queue",
+            {"queue": queue, "vhost": vhost, "if_unused": if_unused, "if_empty": if_empty},
+        )
+    click.echo(f"deleted, with {result['messages']} ready messages")
 
 
 @click.group()

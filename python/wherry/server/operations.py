@@ -48,6 +48,7 @@ class Operations:
             "status": self.status,
             "queues": self.queues,
             "purge": self.purge,
+            "delete_queue": self.delete_queue,
             "policies": self.policies,
             "set_policy": self.set_policy,
             "delete_policy": self.delete_policy,
@@ -97,6 +98,14 @@ class Operations:
         count, receipt = _core.Queue(self._host(vhost), queue)._purge()
         self._durable(receipt)
         return {"purged": count}
+
+    def delete_queue(
+        self, queue: str, vhost: str = "/", if_unused: bool = False, if_empty: bool = False
+    ) -> Plain:
+        """Delete a queue; how many messages were ready in it."""
+        count, receipt = self._host(vhost).delete_queue(queue, if_unused, if_empty)
+        self._durable(receipt)
+        return {"messages": count}
 
     def policies(self, vhost: str | None = None, operator: bool = False) -> Plain:
         """The policies, or the operator policies, of one virtual host or of all; of those that
