@@ -200,6 +200,7 @@ RANDOM = """What random sequences leave out, because it is meant to differ:
 - Acknowledging subscriptions without `prefetch-count`: RabbitMQ gives them that of the one before.
 - Settling what an ended subscription had: RabbitMQ has forgotten it.
 - BEGIN of a transaction that is open.
+- Receipts of acknowledgements in transactions: RabbitMQ sends them at once.
 - Other arguments than a connection gave a queue before, which RabbitMQ ignores.
 - Colons and backslashes in headers, which 1.0 does not escape.
 - Queues that refuse what is too much: RabbitMQ never answers then.

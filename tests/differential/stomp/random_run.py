@@ -124,6 +124,13 @@ class RandomRun(Run):
         self, client: Client, command: str, headers: dict[str, Any]
     ) -> dict[str, Any] | None:
         """The headers of a step with what they stand for; none if it makes no sense now."""
+        if headers.get("transaction") == "$open":
+            # One that is; what needs none does without.
+            del headers["transaction"]
+            if not client.open and command in ("COMMIT", "ABORT"):
+                return None
+            if client.open:
+                headers["transaction"] = min(client.open)
         transaction = headers.get("transaction")
         if transaction not in (None, "never"):
             if command == "BEGIN":
@@ -182,6 +189,7 @@ class RandomRun(Run):
             ]
             client.held = [one for one in client.held if one not in taken]
             if "transaction" in headers:
+                headers.pop("receipt", None)
                 client.open[headers["transaction"]] += taken
             else:
                 client.settled += [one[1] for one in taken]

@@ -100,8 +100,8 @@ class Generator:
         return [self.peer(), command, headers, *body]
 
     def in_transaction(self, headers: dict[str, Any]) -> dict[str, Any]:
-        if self.happens(0.25):
-            headers["transaction"] = self.chosen(*TRANSACTIONS)
+        if self.happens(0.4):
+            headers["transaction"] = "$open"
         return headers
 
     def content(self, destination: str) -> tuple[dict[str, Any], str]:
@@ -162,7 +162,8 @@ class Generator:
 
     def transaction(self) -> Step:
         command = self.chosen("BEGIN", "BEGIN", "COMMIT", "COMMIT", "ABORT")
-        return self.frame(command, {"transaction": self.chosen(*TRANSACTIONS)})
+        name = self.chosen(*TRANSACTIONS) if command == "BEGIN" else "$open"
+        return self.frame(command, {"transaction": name})
 
     def reconnect(self) -> Step:
         """A client comes back, or comes anew."""
