@@ -65,7 +65,9 @@ class RandomRun(Run):
         if command == "connect":
             self._leave(name)
         elif name not in self.clients:
-            return {}
+            # Whom an error has closed comes back with its next step.
+            version = self.peers[name].version if name in self.peers else "1.2"
+            return super().step([name, "connect", {"accept-version": version}])
         elif more and isinstance(more[0], dict):
             headers = self._meant(self.clients[name], command, dict(more[0]))
             if headers is None:
@@ -149,6 +151,10 @@ class RandomRun(Run):
             headers["destination"] = self.reply_to
         if command == "SUBSCRIBE":
             return self._subscribing(client, headers)
+        if headers.get("id") == "$subscribed":
+            if not client.modes:
+                return None
+            headers["id"] = min(client.modes)
         if command == "UNSUBSCRIBE" and client.modes.pop(headers["id"], None):
             client.held = [one for one in client.held if one[0] != headers["id"]]
         if command in ("ACK", "NACK"):
@@ -157,6 +163,8 @@ class RandomRun(Run):
 
     def _subscribing(self, client: Client, headers: dict[str, Any]) -> dict[str, Any] | None:
         mode = headers.get("ack", "auto")
+        if headers.get("id") in client.modes and headers["id"] != "0":
+            return None  # an error, which one id is enough for
         if mode == "client":
             if client.acknowledges_all:
                 return None
@@ -175,11 +183,11 @@ class RandomRun(Run):
                 return None
             given = client.settled[-1]
         elif given.startswith("$held"):
-            place = int(given.removeprefix("$held"))
+            if not client.held:
+                return None
+            place = int(given.removeprefix("$held")) % len(client.held)
             # No order is promised between subscriptions.
             client.held.sort(key=lambda one: (one[0], int(one[1].rpartition("@@")[2])))
-            if place >= len(client.held):
-                return None
             subscription, name = client.held[place]
             every = client.modes.get(subscription) == "client"
             taken = [

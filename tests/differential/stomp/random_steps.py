@@ -82,7 +82,7 @@ class Generator:
                 self.reconnect,
                 self.nonsense,
             ],
-            [30, 12, 25, 5, 12, 2, 3, 4, 3],
+            [30, 14, 25, 3, 12, 2, 3, 3, 2],
         )[0]
         return choice()
 
@@ -148,7 +148,7 @@ class Generator:
         return step
 
     def unsubscribe(self) -> Step:
-        headers = {"id": str(self.random.randrange(4))}
+        headers = {"id": "$subscribed"}
         if self.happens(0.3):
             headers["durable"] = "true"
         return self.frame("UNSUBSCRIBE", headers)
