@@ -23,7 +23,7 @@ use crate::options::{ConsumerOptions, DURATION_MAX};
 use crate::queue::Queue;
 use crate::storage::Ticket;
 pub(crate) use assign::Ahead;
-pub use assign::IN_TURN_AHEAD_MAX;
+pub use assign::{IN_TURN_AHEAD_MAX, OVERFLOW_AHEAD_MAX};
 pub(crate) use shared::Reserved;
 pub use shared::SharedPrefetch;
 use taking::Taking;

@@ -56,7 +56,7 @@ mod vhost;
 mod watch;
 
 pub use broker::{Broker, BrokerOptions, BrokerStatistics};
-pub use consumer::{Consumer, IN_TURN_AHEAD_MAX, SharedPrefetch};
+pub use consumer::{Consumer, IN_TURN_AHEAD_MAX, OVERFLOW_AHEAD_MAX, SharedPrefetch};
 pub use core::{Notify, WatchId};
 pub use dedup::{DEDUP_ENTRIES_MAX, Dedup, DedupKey};
 pub use delivery::{Delivery, Outcome};

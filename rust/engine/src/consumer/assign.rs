@@ -12,7 +12,7 @@ pub const IN_TURN_AHEAD_MAX: usize = 64;
 
 /// The same where the messages would be dropped or refused otherwise, because the queue is at its limit of length: what
 /// a client that reads nothing may make the broker keep for it although the queue is limited.
-const OVERFLOW_AHEAD_MAX: usize = 65_536;
+pub const OVERFLOW_AHEAD_MAX: usize = 65_536;
 
 /// Why messages are dealt out.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use wherry_engine::Consumer;
 use wherry_engine::ConsumerOptions;
 use wherry_engine::IN_TURN_AHEAD_MAX;
 use wherry_engine::NewMessage;
+use wherry_engine::OVERFLOW_AHEAD_MAX;
 use wherry_engine::Outcome;
 use wherry_engine::Queue;
 use wherry_engine::QueueOptions;
@@ -89,6 +90,35 @@ fn who_does_not_take_starves_nobody() {
         got += take(&b, 1000).len();
     }
     assert_eq!(got, 500 - IN_TURN_AHEAD_MAX);
+}
+
+/// What consumers have room for does not count against a queue's limit. A consumer without a prefetch limit that takes
+/// nothing has so much room and no more.
+#[test]
+fn who_does_not_take_gets_so_much_beside_a_full_queue() {
+    let w = world();
+    let limited = QueueOptions {
+        max_length: Some(3),
+        ..Default::default()
+    };
+    let q = w.queue("q", limited);
+    let (stalled, _) = in_turn(&q, options());
+    let over = 10;
+    for n in 0..OVERFLOW_AHEAD_MAX + 3 + over {
+        w.publish("", "q", &n.to_string());
+    }
+    let statistics = q.statistics();
+    assert_eq!(statistics.unacked, OVERFLOW_AHEAD_MAX as u64);
+    assert_eq!(q.message_count(), 3);
+    // The first ones are the consumer's; of the queue's own the head made room.
+    assert_eq!(bodies(&take(&stalled, 2)), ["0", "1"]);
+    // Those are unsettled now, and others may lie assigned in their stead.
+    w.publish("", "q", "more");
+    w.publish("", "q", "still more");
+    assert_eq!(
+        (q.statistics().unacked, q.message_count()),
+        (statistics.unacked + 2, 3)
+    );
 }
 
 #[test]
