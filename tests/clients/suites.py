@@ -3,9 +3,9 @@
     python tests/clients/suites.py [--broker wherry|rabbitmq] [--json FILE] [SUITE ...]
 
 The suites come from the clients' source distributions (of those that have no tests in theirs from
-a checkout given by `--source NAME=DIRECTORY`: pika, stomp.py, and rabbitmq-server with the tests of
-RabbitMQ's own STOMP) into `.cache/suites`, which git ignores. Nothing of them enters
-the project.
+a checkout given by `--source NAME=DIRECTORY`: pika, stomp.py, java-client, and rabbitmq-server with
+the tests of RabbitMQ's own STOMP) into `.cache/suites`, which git ignores. Nothing of them enters
+the project. What a suite asks of `rabbitmqctl` is asked of Wherry by `rabbitmqctl.py`.
 
 Suites and broker run in a network namespace of their own that has loopback only: the suites want
 port 5672, and some of their tests dial hosts outside. That needs root and `unshare`; `--here` runs
@@ -30,6 +30,9 @@ CACHE = HERE.parents[1] / ".cache" / "suites"
 PYTHON = CACHE / "venv" / "bin" / "python"
 
 sys.path.insert(0, str(HERE.parent))
+
+import rabbitmqctl  # noqa: E402
+import suites_java  # noqa: E402
 
 from wire import brokers  # noqa: E402
 
@@ -66,6 +69,10 @@ class Suite:
     needs: str = ""
     """A package of Node's that its tests import."""
     environment: dict[str, str] = field(default_factory=dict)
+    report: str = ""
+    """Where it writes its report, if it says so itself."""
+    durable: bool = False
+    """Restarts the broker, which has to keep what it had."""
 
     @property
     def source(self) -> Path:
@@ -93,6 +100,14 @@ _RABBITMQ_STOMP = [
 """Those that need no program to change the configuration of a running RabbitMQ, and no management
 API.
 """
+
+_JAVA_SERVER = [
+    "XDeathHeaderGrowth",
+    "Permissions",
+    "TopicPermissions",
+    "DeadLetterExchangeDurable",
+]
+"""The rest of the client's tests of servers changes the configuration of a running RabbitMQ."""
 
 SUITES = {
     "pika": Suite(
@@ -156,6 +171,21 @@ SUITES = {
         needs="claire@0.4.1",
         environment={"URL": "amqp://localhost"},
     ),
+    "java-client": Suite(
+        "java-client",
+        "5.35.0",
+        "java-client",
+        suites_java.command(
+            str(CACHE / "java-client"),
+            [
+                "com.rabbitmq.client.test.functional.FunctionalTestSuite",
+                *(f"com.rabbitmq.client.test.server.{name}" for name in _JAVA_SERVER),
+            ],
+        ),
+        registry="checkout",
+        report="java-client/reports/TEST-junit-jupiter.xml",
+        durable=True,
+    ),
     "stomp.py": Suite(
         "stomp.py",
         "",
@@ -218,7 +248,12 @@ def prepare(names: list[str], sources: dict[str, str]) -> None:
         stamp.write_text("\n".join(wanted))
     for name in names:
         suite = SUITES[name]
-        if name in sources:
+        if name == "java-client":
+            if name in sources:
+                suites_java.build(Path(sources[name]).resolve(), suite.version, suite.source)
+            elif not (suite.source / "classpath").exists():
+                _fetch(suite)
+        elif name in sources:
             suite.directory = str(Path(sources[name]).resolve())
         elif not suite.source.exists():
             _fetch(suite)
@@ -297,15 +332,32 @@ class Score:
     failing: list[str] = field(default_factory=list)
 
 
-def run(suite: Suite) -> Score:
-    xml = CACHE / f"{suite.package}.xml"
+def run(suite: Suite, broker: brokers.Broker) -> Score:
+    xml = CACHE / (suite.report or f"{suite.package}.xml")
     xml.unlink(missing_ok=True)
+    known = {"{xml}": str(xml)}
+    if (suite.source / "classpath").exists():
+        known["{classpath}"] = (suite.source / "classpath").read_text()
     environment = os.environ | {"RABBITMQ_HOST": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= suite.environment
+    if broker.kind == "rabbitmq":
+        environment |= broker.environment
+        known["{ctl}"] = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+        known["{node}"] = broker.environment["RABBITMQ_NODENAME"]
+    else:
+        environment[rabbitmqctl.VARIABLE] = str(rabbitmqctl.describe(broker))
+        known["{ctl}"] = f"{sys.executable} {rabbitmqctl.__file__}"
+        known["{node}"] = "any"
+
+    def filled(part: str) -> str:
+        for name, value in known.items():
+            part = part.replace(name, value)
+        return part
+
     started = time.monotonic()
     with (CACHE / f"{suite.package}.log").open("wb") as log:
         process = subprocess.Popen(
-            [part.replace("{xml}", str(xml)) for part in suite.command],
+            [filled(part) for part in suite.command],
             cwd=suite.source,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -317,6 +369,8 @@ def run(suite: Suite) -> Score:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    if broker.kind == "wherry":
+        rabbitmqctl.end(broker)
     score = Score(seconds=time.monotonic() - started)
     if not xml.exists():
         score.failing.append(f"no report: see {xml.with_suffix('.log')}")
@@ -358,8 +412,11 @@ def main() -> None:
     for name in arguments.suites:
         # A fresh broker each: one suite's leavings must not fail the next.
         stomp = brokers.Stomp(61613, 15674)
-        with brokers.start(arguments.broker, port=5672, tls=tls, stomp=stomp):
-            score = scores[name] = run(SUITES[name])
+        suite = SUITES[name]
+        with brokers.start(
+            arguments.broker, port=5672, tls=tls, stomp=stomp, durable=suite.durable
+        ) as broker:
+            score = scores[name] = run(suite, broker)
         print(
             f"| {name} | {score.passed} | {score.failed} | {score.skipped} | {score.seconds:.0f} |",
             flush=True,
