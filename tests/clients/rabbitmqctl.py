@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +76,13 @@ def _ask(command: str, **arguments: Any) -> Any:
         return client.do(command, arguments)
 
 
-def _users() -> UserStore:
-    return UserStore(_directory() / "data" / "users.json")
+@contextlib.contextmanager
+def _users() -> Iterator[UserStore]:
+    """The user file, which the server reads again at the end: it would notice within a second, and
+    suites do not wait.
+    """
+    yield UserStore(_directory() / "data" / "users.json")
+    _ask("reload")
 
 
 def _parsed(arguments: list[str], *positional: str, **options: str) -> argparse.Namespace:
@@ -166,36 +171,43 @@ def delete_queue(arguments: list[str]) -> None:
 
 def add_user(arguments: list[str]) -> None:
     given = _parsed(arguments, "name", "password")
-    _users().add(given.name, given.password)
+    with _users() as users:
+        users.add(given.name, given.password)
 
 
 def delete_user(arguments: list[str]) -> None:
-    _users().delete(_parsed(arguments, "name").name)
+    with _users() as users:
+        users.delete(_parsed(arguments, "name").name)
 
 
 def set_user_tags(arguments: list[str]) -> None:
-    _users().set_tags(arguments[0], tuple(arguments[1:]))
+    with _users() as users:
+        users.set_tags(arguments[0], tuple(arguments[1:]))
 
 
 def set_permissions(arguments: list[str]) -> None:
     given = _parsed(arguments, "user", "configure", "write", "read")
-    _users().set_permission(given.user, given.vhost, given.configure, given.write, given.read)
+    with _users() as users:
+        users.set_permission(given.user, given.vhost, given.configure, given.write, given.read)
 
 
 def clear_permissions(arguments: list[str]) -> None:
     given = _parsed(arguments, "user")
-    _users().clear_permission(given.user, given.vhost)
+    with _users() as users:
+        users.clear_permission(given.user, given.vhost)
 
 
 def set_topic_permissions(arguments: list[str]) -> None:
     given = _parsed(arguments, "user", "exchange", "write", "read")
-    users = _users()
-    users.set_topic_permission(given.user, given.vhost, given.exchange, given.write, given.read)
+    patterns = (given.write, given.read)
+    with _users() as users:
+        users.set_topic_permission(given.user, given.vhost, given.exchange, *patterns)
 
 
 def clear_topic_permissions(arguments: list[str]) -> None:
     given = _parsed(arguments, "user")
-    _users().clear_topic_permission(given.user, given.vhost)
+    with _users() as users:
+        users.clear_topic_permission(given.user, given.vhost)
 
 
 # The server itself
