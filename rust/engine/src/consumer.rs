@@ -9,7 +9,7 @@ mod register;
 mod shared;
 mod taking;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,6 +45,9 @@ pub struct Consumer {
     pub(crate) waits: AtomicBool,
     /// Waits for room in its prefetch, not for the queue. Set and read around the ledger's lock.
     wants_room: AtomicBool,
+    /// Since when it waits for room in the limit that it shares, as `SharedPrefetch` counts; 0 when it has taken something
+    /// since. Relaxed: it decides who is told first.
+    waits_since: AtomicU64,
     /// Relaxed: who sees it late takes a little more, and `cancel` looks again under the ledger's lock.
     cancelled: AtomicBool,
     notify: Option<(Arc<dyn Notify>, u64)>,
@@ -177,6 +180,9 @@ impl Consumer {
             return 0;
         }
         let after = taking.finish();
+        if reserved != 0 {
+            self.waits_since.store(0, Ordering::Relaxed);
+        }
         self.note_reserved(&ledger, reserved);
         drop(ledger);
         if let Some(after) = after {
@@ -226,7 +232,7 @@ impl Consumer {
     fn wait_for_room(&self) -> bool {
         let shared = self.shared.get().filter(|shared| shared.room() == 0);
         if let (Some(shared), Some((notify, token))) = (shared, &self.notify) {
-            shared.wait(self.id, notify, *token);
+            shared.wait(self.id, notify, *token, &self.waits_since);
         }
         self.wants_room.store(true, Ordering::SeqCst);
         // SeqCst here and in `room_again`: either it sees the wish, or we see the room it made.

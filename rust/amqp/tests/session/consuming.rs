@@ -226,6 +226,30 @@ fn consumers_under_a_limit_of_their_channel_take_turns() {
 }
 
 #[test]
+fn queues_under_a_limit_of_the_channel_are_served_in_turn() {
+    let server = Server::new();
+    let mut client = server.channel();
+    let mut publisher = server.channel();
+    client.qos(1, true);
+    for queue in ["a", "b", "c"] {
+        client.declare(queue);
+        client.consume(queue, queue, false);
+    }
+    for _ in 0..9 {
+        for queue in ["a", "b", "c"] {
+            publisher.publish(queue, queue.as_bytes());
+        }
+    }
+    let mut seen = String::new();
+    for tag in 1..=9 {
+        seen += &client.bodies().concat();
+        client.ack(tag, false);
+    }
+    // The second one is there before others have waited.
+    assert_eq!(seen, "aabcabcab", "none is left behind");
+}
+
+#[test]
 fn a_limit_of_the_channel_is_for_consumers_that_run() {
     let server = Server::new();
     let mut client = server.channel();

@@ -80,6 +80,9 @@ impl Consumer {
         let had_none = ledger.assigned.is_empty();
         let ahead = why.max().saturating_sub(ledger.assigned.len());
         let room = ahead.min(self.room(ledger.held()));
+        if reserved.is_some() && room > 0 {
+            self.waits_since.store(0, Ordering::Relaxed);
+        }
         ledger.assigned.extend(given.by_ref().take(room));
         self.note_reserved(&ledger, reserved.map_or(0, Reserved::into_places));
         (given.collect(), had_none && !ledger.assigned.is_empty())

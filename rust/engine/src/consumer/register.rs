@@ -1,6 +1,6 @@
 //! How a consumer comes to a queue.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -51,6 +51,7 @@ impl Queue {
             assigned: AtomicUsize::new(0),
             waits: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
+            waits_since: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
             notify,
             options,

@@ -8,7 +8,7 @@
 //! shared limit never come here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -34,7 +34,7 @@ struct Waiting {
 }
 
 struct Notice {
-    /// Who has waited longest is told first.
+    /// Who has waited longest for something to take is told first.
     order: u64,
     notify: Arc<dyn Notify>,
     token: u64,
@@ -130,11 +130,22 @@ impl SharedPrefetch {
         }
     }
 
-    /// One notice when there may be room. The caller looks once more afterwards.
-    pub(crate) fn wait(&self, consumer: u32, notify: &Arc<dyn Notify>, token: u64) {
+    /// One notice when there may be room. The caller looks once more afterwards. `since` is the consumer's place among
+    /// those that wait: it keeps it until it has taken something, or who is told first would be first for ever.
+    pub(crate) fn wait(
+        &self,
+        consumer: u32,
+        notify: &Arc<dyn Notify>,
+        token: u64,
+        since: &AtomicU64,
+    ) {
         let mut waiting = self.waiting.lock();
-        let order = waiting.next;
-        waiting.next += 1;
+        let mut order = since.load(Ordering::Relaxed);
+        if order == 0 {
+            waiting.next += 1;
+            order = waiting.next;
+            since.store(order, Ordering::Relaxed);
+        }
         waiting.notices.entry(consumer).or_insert_with(|| Notice {
             order,
             notify: notify.clone(),
