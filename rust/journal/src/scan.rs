@@ -13,7 +13,7 @@ const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// How many zeros are passed over at once: a multiple of the places where records begin.
 const ZEROS_STEP_BYTES: usize = 64;
-const _: () = assert!(ZEROS_STEP_BYTES as u32 % RECORD_ALIGN == 0);
+const _: () = assert!((ZEROS_STEP_BYTES as u32).is_multiple_of(RECORD_ALIGN));
 
 /// A segment's file seen through a window.
 pub(crate) struct Scanner<'a> {
