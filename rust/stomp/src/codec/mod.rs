@@ -29,6 +29,7 @@ pub use escape::{Escapes, unescape};
 pub use frame::{Frame, Header};
 pub use name::Name;
 pub use parser::{FrameError, FrameLimits, Next, Parser};
+pub use plain::{Ahead, Seen};
 pub use write::{
     header_fits, write_body, write_end, write_head, write_header, write_number, write_text_header,
     write_value,

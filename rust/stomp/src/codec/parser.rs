@@ -387,7 +387,7 @@ impl Parser {
 }
 
 /// Bytes of line ends at the beginning. A NUL is taken for one, as RabbitMQ takes it: some clients end their frames twice.
-fn line_ends(bytes: &[u8]) -> usize {
+pub(super) fn line_ends(bytes: &[u8]) -> usize {
     let mut count = 0;
     loop {
         match bytes[count..] {

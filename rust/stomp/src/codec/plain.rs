@@ -5,11 +5,14 @@
 //! Then nothing is found here and the parser looks line by line, so that there is one place that says what is wrong, and
 //! the answer does not depend on how the bytes were cut. A frame whose end is not there yet is looked at twice, once here.
 
+use std::ops::Range;
+
 use memchr::memchr;
 
-use super::frame::Span;
+use super::escape::Escapes;
+use super::frame::{Frame, Span};
 use super::name::Name;
-use super::parser::{FrameLimits, number};
+use super::parser::{FrameLimits, line_ends, number};
 use super::scan::{plain, plain_name};
 
 /// Where the parts of a frame end.
@@ -75,4 +78,54 @@ fn look(bytes: &[u8], limits: &FrameLimits, spans: &mut Vec<Span>) -> Option<Fou
         return None;
     }
     Some(Found { command, body, end })
+}
+
+/// Looks at frames before a parser does, and leaves to it what is not plain.
+#[derive(Debug)]
+pub struct Ahead {
+    limits: FrameLimits,
+    spans: Vec<Span>,
+}
+
+/// A frame that was looked at.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// What it says.
+    pub frame: Frame<'a>,
+    /// Where its body lies in the bytes.
+    pub body: Range<usize>,
+    /// The bytes that it takes, line ends before it included.
+    pub bytes: usize,
+}
+
+impl Ahead {
+    /// For frames within these limits.
+    pub fn new(limits: FrameLimits) -> Ahead {
+        Ahead {
+            limits,
+            spans: Vec::new(),
+        }
+    }
+
+    /// The frame at the beginning of `bytes`, if it is whole and there is nothing special in it.
+    #[inline]
+    pub fn next<'a>(&'a mut self, bytes: &'a [u8]) -> Option<Seen<'a>> {
+        let start = line_ends(bytes);
+        let rest = &bytes[start..];
+        self.spans.clear();
+        let found = find(rest, &self.limits, &mut self.spans)?;
+        let head = std::str::from_utf8(&rest[..found.body]).ok()?;
+        let frame = Frame {
+            command: &head[..found.command],
+            head,
+            spans: &self.spans,
+            escapes: Escapes::None,
+            body: &rest[found.body..found.end],
+        };
+        Some(Seen {
+            frame,
+            body: start + found.body..start + found.end,
+            bytes: start + found.end + 1,
+        })
+    }
 }

@@ -44,6 +44,13 @@ pub(super) struct Noted<'a> {
     pub(super) carbon_copy: bool,
 }
 
+impl Noted<'_> {
+    /// Whether there is anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.user_id.is_none() && self.deliver_at_ms.is_none() && !self.carbon_copy
+    }
+}
+
 #[derive(Default)]
 struct Fields<'a> {
     content_type: Option<Cow<'a, str>>,

@@ -34,6 +34,7 @@ mod input;
 mod message_head;
 mod output;
 mod refusal;
+mod run;
 mod send;
 mod settle;
 mod state;

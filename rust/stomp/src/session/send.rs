@@ -31,9 +31,9 @@ const KEPT_BYTES: usize = 64 << 10;
 /// What a destination means.
 pub(super) struct Target {
     /// The destination, as it came.
-    raw: Box<str>,
-    exchange: Arc<Exchange>,
-    key: Box<str>,
+    pub(super) raw: Box<str>,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) key: Box<str>,
     /// The queue that was declared for it: when it is gone it is declared again.
     queue: Option<Arc<Queue>>,
     /// Of the permissions under which the user may send to it.
@@ -51,13 +51,15 @@ impl Target {
 /// What a session keeps for SEND.
 #[derive(Default)]
 pub(super) struct Sender {
-    targets: Vec<Target>,
+    pub(super) targets: Vec<Target>,
     /// Where in `targets` a destination is. Few, so that nobody gains by names that collide.
     places: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     /// The place of the last one: most programs send to one destination again and again.
     last: usize,
-    properties: Vec<u8>,
-    table: Vec<u8>,
+    pub(super) properties: Vec<u8>,
+    pub(super) table: Vec<u8>,
+    /// SENDs that are to be worked off one by one: a run with them did not go through.
+    pub(super) alone: usize,
 }
 
 /// A message that was accepted and could not be published.
@@ -164,7 +166,7 @@ pub(super) fn send(core: &mut Core, frame: &Frame<'_>) -> Result<Then, Refusal> 
 }
 
 impl Sender {
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         for buffer in [&mut self.properties, &mut self.table] {
             if buffer.capacity() > KEPT_BYTES {
                 *buffer = Vec::new();
@@ -174,7 +176,7 @@ impl Sender {
 
     /// Where a destination is that is known and still means the same.
     #[inline]
-    fn find(&mut self, raw: &str, version: u64) -> Option<usize> {
+    pub(super) fn find(&mut self, raw: &str, version: u64) -> Option<usize> {
         let is_last = (self.targets.get(self.last)).is_some_and(|target| *target.raw == *raw);
         if !is_last {
             self.last = *self.places.get(raw)?;
@@ -335,7 +337,7 @@ fn answer_request(cn: &Connection, message: &NewMessage<'_>) -> Result<(), Refus
 }
 
 /// What the outcome of a publish means. None: there is no room now.
-fn settle(
+pub(super) fn settle(
     cn: &Connection,
     outcome: Result<Ticket, Error>,
     wants_receipt: bool,

@@ -18,8 +18,8 @@ use super::send::{Sender, Stuck};
 use super::subscriptions::{Subscription, Subscriptions, Turn};
 use super::time::Times;
 use super::transactions::{self, Transactions};
-use super::{Settings, send, settle, subscribe};
-use crate::codec::{Frame, FrameError, Name, Next, Parser, Version};
+use super::{Settings, run, send, settle, subscribe};
+use crate::codec::{Ahead, Frame, FrameError, Name, Next, Parser, Version};
 
 /// What follows from a frame that was worked off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(super) struct Core {
 pub(super) struct State {
     pub(super) core: Core,
     parser: Parser,
+    /// Looks for SENDs in a row.
+    ahead: Ahead,
     input: Input,
     pub(super) times: Times,
 }
@@ -325,7 +327,7 @@ impl State {
         notify: Arc<dyn Notify>,
         token: u64,
     ) -> State {
-        let parser = Parser::new(handshake_limits(front.limits()));
+        let limits = handshake_limits(front.limits());
         State {
             core: Core {
                 cn: Connection::new(front, settings, peer, notify, token),
@@ -335,7 +337,8 @@ impl State {
                 writer: Writer::default(),
                 counted_in: 0,
             },
-            parser,
+            parser: Parser::new(limits),
+            ahead: Ahead::new(limits),
             input: Input::default(),
             times: Times::default(),
         }
@@ -417,6 +420,12 @@ impl State {
         let mut used = 0;
         let output_max = self.core.cn.limits().output_bytes_max;
         while !self.core.is_paused() {
+            if !self.parser.is_inside() {
+                used += run::publish(&mut self.core, &mut self.ahead, &bytes[used..]);
+                if self.core.is_paused() {
+                    break;
+                }
+            }
             match self.parser.next(&bytes[used..]) {
                 Ok(Next::More) => break,
                 Ok(Next::LineEnds(count)) => used += count,
@@ -447,7 +456,9 @@ impl State {
             Ok(()) => {
                 let cn = &mut self.core.cn;
                 cn.credentials = None;
-                self.parser.agree(cn.version, frame_limits(cn.limits()));
+                let limits = frame_limits(cn.limits());
+                self.parser.agree(cn.version, limits);
+                self.ahead = Ahead::new(limits);
                 self.work_off();
             }
             Err(refusal) => self.core.fail(&refusal, None),

@@ -6,5 +6,6 @@ mod connecting;
 mod disks;
 mod hostile;
 mod messages;
+mod runs;
 mod subscriptions;
 mod transactions;
