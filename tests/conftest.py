@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,11 @@ import helpers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell may start what runs in the background with Ctrl-C ignored, and programs inherit that:
+# tests that interrupt one would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("fast", max_examples=50, deadline=None)
 settings.register_profile("slow", max_examples=2000, deadline=None)
