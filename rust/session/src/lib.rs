@@ -40,7 +40,7 @@ pub use failure::{Failure, FailureKind};
 pub use faults::Faults;
 pub use front::{Admission, Alarms, ChannelAdmission, Counter, FrontCounters, FrontEnd, Identity};
 pub use handouts::{Handout, Handouts, Settled, SettledList, UnknownTag};
-pub use limits::Limits;
+pub use limits::{Limits, RUN_BYTES_MAX, RUN_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern, check_pattern};
 pub use replies::{REPLY_TO, Replies, ReplyInbox};
 pub use wakeups::Wakeups;

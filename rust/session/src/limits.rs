@@ -113,3 +113,10 @@ impl Limits {
         Ok(())
     }
 }
+
+/// Messages that a session publishes together at most, if they come in a row. The engine's price for such a run is spread
+/// over this many; whoever waits for the first of them waits for the last.
+pub const RUN_MAX: usize = 64;
+
+/// Bytes of their bodies, so that a run of large messages is no burden for the journal's buffer.
+pub const RUN_BYTES_MAX: usize = 256 << 10;

@@ -5,19 +5,12 @@
 //! take of them is published one by one, so that the outcome of each is what it would have been alone.
 
 use wherry_engine::{Error, NewMessage};
-use wherry_session::{Action, Failure, Replies};
+use wherry_session::{Action, Failure, RUN_BYTES_MAX, RUN_MAX, Replies};
 
 use super::channel::Channel;
 use super::connection::Connection;
 use super::publish::{confirm, content_of, is_plain, is_same, make, plain_message};
 use crate::codec::{FrameKind, parse_frame};
-
-/// Messages in one run. The engine's price for a run is spread over this many; whoever waits for the first of them waits
-/// for the last.
-const RUN_MAX: usize = 64;
-
-/// Body bytes in one run, so that a run of large messages is no burden for the journal's buffer.
-const RUN_BYTES_MAX: usize = 256 << 10;
 
 /// Publishes a message to the channel's target, and those behind it that can go with it. `following` is what was
 /// received behind the first one's method frame, `used` what the first one's content took of it. Returns what all took.

@@ -6,21 +6,15 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
 use wherry_engine::{Delay, NewMessage, Ticket};
-use wherry_session::Replies;
+use wherry_session::{RUN_BYTES_MAX, RUN_MAX, Replies};
 
 use super::connection::Phase;
 use super::headers;
 use super::send::{Sender, settle};
 use super::state::Core;
 use crate::codec::{Ahead, Frame, Name};
-
-/// Messages in one run. The engine's price for a run is spread over this many; whoever waits for the first of them waits
-/// for the last.
-const RUN_MAX: usize = 64;
-
-/// Body bytes in one run, so that a run of large messages is no burden for the journal's buffer.
-const RUN_BYTES_MAX: usize = 256 << 10;
 
 /// One SEND of a run.
 struct Item {
@@ -36,7 +30,8 @@ struct Item {
 
 #[derive(Default)]
 struct Run {
-    items: Vec<Item>,
+    /// Nothing is allocated for a message that comes alone.
+    items: SmallVec<[Item; 1]>,
     properties: Vec<u8>,
     receipts: String,
 }
@@ -66,7 +61,7 @@ pub(super) fn publish(core: &mut Core, ahead: &mut Ahead, bytes: &[u8]) -> usize
     };
 
     let target = &sender.targets[place];
-    let messages: Vec<_> = run
+    let messages: SmallVec<[NewMessage<'_>; 1]> = run
         .items
         .iter()
         .map(|item| NewMessage {
@@ -87,7 +82,8 @@ pub(super) fn publish(core: &mut Core, ahead: &mut Ahead, bytes: &[u8]) -> usize
         // Nothing was published: what is wrong is found again, and told, in its turn.
         Err(_) => (0, Ticket::NONE),
     };
-    sender.alone = messages.len() - taken;
+    drop(messages);
+    sender.alone = run.items.len() - taken;
     core.cn.traffic.messages_in += taken as u64;
     let mut end = 0;
     for item in &run.items[..taken] {
