@@ -734,6 +734,9 @@ class FrontEnd:
     def set_alarms(self, *, memory: bool, disk: bool) -> None:
         """Says what is short. The server resumes its sessions after it."""
 
+    def worked_off(self) -> int:
+        """How many messages clients have published or acknowledged."""
+
     def counters(self) -> dict[str, int]:
         """What the sessions did since the server started, by name."""
 

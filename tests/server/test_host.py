@@ -383,6 +383,35 @@ def test_it_stays_awake_only_while_waits_are_short(monkeypatch: pytest.MonkeyPat
     assert looks == [0, 0, 0, 0, 20, 50, 50, 50, 50, 50, 0]
 
 
+def test_it_sleeps_while_messages_come_by_dozens(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Waits(*[20_000] * 60)
+    monkeypatch.setattr(_poll.time, "perf_counter_ns", waits.clock)
+    epoll = Epoll(busy_wait_ns=50_000)
+    came = 0
+    epoll.count_with(lambda: came)
+
+    def awake(times: int, messages: int) -> list[bool]:
+        nonlocal came
+        found = []
+        for _ in range(times):
+            came += messages
+            before = waits.looks
+            epoll.serve(FOREVER)
+            found.append(waits.looks > before)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(epoll, "_epoll", waits)
+        assert awake(8, 1) == [False] * 4 + [True] * 4
+        # A stop of the machine: hundreds at once. It is counted as sixteen.
+        assert awake(1, 900) == [True]
+        assert awake(9, 1) == [True] * 9
+        # From now on always: it sleeps until they come one by one again.
+        assert awake(20, 12)[-10:] == [False] * 10
+        assert awake(20, 1)[-2:] == [True] * 2
+    epoll.close()
+
+
 def test_it_always_sleeps_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = Waits(*[10] * 20)
     epoll = Epoll()

@@ -210,6 +210,7 @@ class _Sockets:
         self.add = epoll.add
         self.change = epoll.change
         self.remove = epoll.remove
+        self.count_with = epoll.count_with
         self.again: Callable[[Source], None] = epoll.again
 
     async def run(self) -> None:

@@ -112,6 +112,7 @@ class Hub:
             host_names=[*_own_names(), *settings.host_names],
         )
         self.front.attach(self.port)
+        self.poller.count_with(self.front.worked_off)
         self.set_access()
 
     # Running

@@ -42,6 +42,11 @@ class Poller(Protocol):
     def remove(self, descriptor: socket.socket | int) -> None:
         """Watch no more. Call it before the descriptor is closed."""
 
+    def count_with(self, count: Callable[[], int]) -> None:
+        """Ask this how many messages have come so far: a loop may stay awake for single ones, and
+        wait for many at a time.
+        """
+
     def again(self, source: Source) -> None:
         """Call its `on_again` after others had their turn."""
 

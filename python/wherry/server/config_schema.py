@@ -608,10 +608,10 @@ class Config(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1000,
-            description="While messages come closer together than so many microseconds, the server"
-            " stays awake between them instead of sleeping: on a virtual machine that halves the"
-            " latency, at the price of a processor that looks busy during such streams. 0: it"
-            " always sleeps. Linux only.",
+            description="While messages come one by one and closer together than so many"
+            " microseconds, the server stays awake between them instead of sleeping: on a virtual"
+            " machine that halves the latency, at the price of a processor that looks busy during"
+            " such streams. 0: it always sleeps. Linux only.",
         ),
     ] = 100
     memory: Memory = Memory()

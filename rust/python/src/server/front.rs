@@ -185,6 +185,12 @@ impl FrontEnd {
         self.shared.front.set_alarms(Alarms { memory, disk });
     }
 
+    /// How many messages clients have published or acknowledged.
+    fn worked_off(&self) -> u64 {
+        let counters = self.shared.front.counters();
+        counters.published.get() + counters.acknowledged.get()
+    }
+
     /// What the sessions did since the server started, by name.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = self.shared.front.counters();
