@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from wherry._cli import main
+from wherry._cli.commands import main
 from wherry.demo.flights import DataMissing, Events, Flight, decode, find_data, read_flights
 from wherry.demo.tables import STORES, Aircraft, Ledger, differences, expected
 

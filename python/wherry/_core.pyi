@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from datetime import datetime
 from types import GenericAlias
-from typing import Any, ClassVar, Generic, Literal, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, final
 
 from typing_extensions import Self, disjoint_base
 
@@ -52,6 +52,9 @@ __all__ = [
     "check_pattern",
     "declare_exchange_from_arguments",
     "declare_queue_from_arguments",
+    "decode_users",
+    "encode_users",
+    "user_file_version",
 ]
 
 _T = TypeVar("_T", covariant=True)
@@ -834,3 +837,23 @@ def declare_exchange_from_arguments(
     arguments: dict[str, Any],
 ) -> int:
     """Declares an exchange as `exchange.declare` does; a receipt."""
+
+_Four: TypeAlias = tuple[str, str, str, str]
+_UserFields: TypeAlias = tuple[
+    str, str, str, list[str], list[_Four], list[_Four], int | None, int | None
+]
+
+def user_file_version(data: bytes) -> int | None:
+    """The version in a user file. Raises InvalidArgument when it is not JSON, or has none that is a
+    number.
+    """
+
+def decode_users(
+    data: bytes,
+) -> tuple[list[_UserFields], list[tuple[str, int | None, int | None]]]:
+    """The fields of each user, and of each virtual host with limits, in the order of the classes'
+    fields. Raises InvalidArgument, whose text repeats nothing of the file.
+    """
+
+def encode_users(users: Any) -> bytes:
+    """The content of a user file."""

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wherry import blocking
-from wherry._cli import COMMANDS, main
 from wherry._cli import output as output_module
+from wherry._cli.commands import COMMANDS, main
 from wherry.server.users import UserStore
 
 DEFINITIONS = Path(__file__).parent / "data" / "rabbitmq-3.10-definitions.json"
@@ -100,11 +100,12 @@ def test_examples_in_help_name_options_that_exist() -> None:
 
 def test_help_imports_no_command() -> None:
     code = (
-        "import sys; from wherry._cli import main; main(['--help'], standalone_mode=False);"
+        "import sys; from wherry._cli.commands import main;"
+        "main(['--help'], standalone_mode=False);"
         "print([m for m in sys.modules if m.startswith(('wherry._cli.', 'trio', 'pika', 'msgs'))])"
     )
     output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert output.splitlines()[-1] == "[]"
+    assert output.splitlines()[-1] == "['wherry._cli.commands']"
 
 
 def test_a_mistyped_command() -> None:

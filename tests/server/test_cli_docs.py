@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from wherry._cli import main
+from wherry._cli.commands import main
 from wherry.server import config
 
 ROOT = Path(__file__).parents[2]

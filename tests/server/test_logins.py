@@ -161,7 +161,7 @@ def test_a_certificate_logs_in_by_the_configured_name(
 def test_flags_that_cannot_be_are_named(options: list[str]) -> None:
     from click.testing import CliRunner
 
-    from wherry._cli import main
+    from wherry._cli.commands import main
 
     done = CliRunner().invoke(main, ["serve", "--check", *options])
     assert done.exit_code == 2

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 
 import msgspec
 
-from wherry.server.config_schema import Config, InlineUser, parse_address
+from wherry.server.config_schema import Config, InlineUser, Loaded, parse_address
+from wherry.server.config_table import Meta, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from wherry.server.config_lines import Path as KeyPath
 
-__all__ = ["ConfigError", "Key", "Loaded", "Problem", "all_keys", "load", "parse_size"]
+__all__ = ["ConfigError", "Key", "Problem", "all_keys", "parse_size", "read"]
 
 # A configuration is written by hand; a larger file is some other file.
 FILE_BYTES_MAX = 1 << 20
@@ -34,6 +35,9 @@ FILE_BYTES_MAX = 1 << 20
 OTHER_VARIABLES = frozenset({"WHERRY_CONFIG", "WHERRY_URL", "WHERRY_USER_PASSWORD"})
 
 PLAIN_WORDS = {"array": "list", "object": "table", "str": "text", "bool": "true or false"}
+
+# What msgspec checks beside the type.
+BOUNDS = ("gt", "ge", "le", "min_length", "max_length")
 
 # Of what may be absent; larger counts than this are typing errors.
 COUNT_MAX = 10**9
@@ -89,10 +93,10 @@ class Key(NamedTuple):
     path: tuple[str, ...]
     """Tables and name."""
     type: Any
-    """Its type, with msgspec's `Meta`."""
+    """Its type."""
     default: Any
     """Its default."""
-    meta: msgspec.Meta
+    meta: Meta
     """Range and description."""
 
     @property
@@ -108,38 +112,23 @@ class Key(NamedTuple):
     @property
     def kind(self) -> str | None:
         """How text is read."""
-        return (self.meta.extra or {}).get("kind")
+        return self.meta.kind
 
 
-class Loaded(NamedTuple):
-    """A configuration, and where it came from."""
-
-    config: Config
-    """What is in force."""
-    sources: dict[str, str]
-    """Key to the file and line, variable or option that set it; defaults are not in it."""
-    warnings: tuple[str, ...]
-    """What was ignored."""
-
-
-def fields_of(schema: type[msgspec.Struct]) -> Iterator[tuple[str, Any, Any]]:
+def fields_of(schema: type[Table]) -> Iterator[tuple[str, Any, Any]]:
     """Name, type and default of each field."""
-    hints = schema.__annotations__
-    names, defaults = schema.__struct_fields__, schema.__struct_defaults__
-    for name, default in zip(names, defaults, strict=True):
-        yield name, hints[name], default
+    for name, hint in schema.__annotations__.items():
+        yield name, hint, getattr(schema, name)
 
 
 def is_table(hint: Any) -> bool:
     """Whether a field of this type is a table of the file."""
-    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+    return isinstance(hint, type) and issubclass(hint, Table)
 
 
 @cache
-def all_keys(
-    schema: type[msgspec.Struct] = Config, prefix: tuple[str, ...] = ()
-) -> tuple[Key, ...]:
-    """Every key, in the order of the schema."""
+def all_keys(schema: type[Any] = Config, prefix: tuple[str, ...] = ()) -> tuple[Key, ...]:
+    """Every key of a table, in the order of the schema."""
     keys: list[Key] = []
     for name, hint, default in fields_of(schema):
         path = (*prefix, name)
@@ -147,7 +136,8 @@ def all_keys(
             keys += all_keys(hint, path)
             continue
         assert get_origin(hint) is Annotated, path
-        keys.append(Key(path=path, type=hint, default=default, meta=get_args(hint)[1]))
+        inner, meta = get_args(hint)
+        keys.append(Key(path=path, type=inner, default=default, meta=meta))
     return tuple(keys)
 
 
@@ -173,12 +163,12 @@ def convert(key: Key, value: Any, *, text: bool) -> Any:
     Raises:
         ValueError: it is not allowed; the message says what is.
     """
-    if text and isinstance(value, str) and _is_list(key.type):
+    if text and isinstance(value, str) and get_origin(key.type) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
     if key.kind == "size" and isinstance(value, str):
         value = parse_size(value)
     try:
-        result = msgspec.convert(value, key.type, strict=not text)
+        result = msgspec.convert(value, _with_bounds(key), strict=not text)
     except msgspec.ValidationError as error:
         raise ValueError(_plain(str(error))) from None
     if key.kind == "addresses":
@@ -198,8 +188,10 @@ def convert(key: Key, value: Any, *, text: bool) -> Any:
     return result
 
 
-def _is_list(hint: Any) -> bool:
-    return get_origin(get_args(hint)[0]) is tuple
+def _with_bounds(key: Key) -> Any:
+    """The key's type as msgspec takes it."""
+    bounds = {name: getattr(key.meta, name) for name in BOUNDS}
+    return Annotated[key.type, msgspec.Meta(**bounds)]
 
 
 def _plain(text: str) -> str:
@@ -214,8 +206,8 @@ def _plain(text: str) -> str:
 
 def allowed(key: Key) -> str:
     """What a key takes, in words."""
-    meta, inner = key.meta, get_args(key.type)[0]
-    words = " or ".join(f'"{word}"' for word in _literals(inner))
+    meta = key.meta
+    words = " or ".join(f'"{word}"' for word in _literals(key.type))
     if words:
         return words
     if key.kind == "count":
@@ -363,7 +355,7 @@ class _Reading:
                 users.append(user)
         return tuple(users)
 
-    def table(self, schema: type[msgspec.Struct], value: dict[str, Any], path: KeyPath) -> Any:
+    def table(self, schema: Any, value: dict[str, Any], path: KeyPath) -> Any:
         """A table of a list of tables; None with problems noted. Its values are not repeated in
         messages, as there are passwords among them.
         """
@@ -379,7 +371,7 @@ class _Reading:
                 text = f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(keys)}"
                 self.wrong(self.at(place), full, "there is no such key" + text)
             elif name == "permissions" and isinstance(item, list):
-                inner = get_args(get_args(key.type)[0])[0]
+                inner = get_args(key.type)[0]
                 if not all(isinstance(entry, dict) for entry in item):
                     self.wrong(self.at(place), full, "is a list of tables")
                     continue
@@ -453,9 +445,7 @@ class _Reading:
             wrong("auth.mechanisms", 'EXTERNAL needs tls.verify = "peer" or "require"')
 
 
-def _built(
-    schema: type[msgspec.Struct], prefix: tuple[str, ...], values: dict[tuple[str, ...], Any]
-) -> Any:
+def _built(schema: type[Table], prefix: tuple[str, ...], values: dict[tuple[str, ...], Any]) -> Any:
     arguments = {}
     for name, hint, _ in fields_of(schema):
         path = (*prefix, name)
@@ -466,28 +456,20 @@ def _built(
     return schema(**arguments)
 
 
-def load(
-    file: str | os.PathLike[str] | None = None,
-    *,
-    environment: Mapping[str, str] | None = None,
-    flags: Mapping[str, Any] | None = None,
+def read(
+    file: str | os.PathLike[str] | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> Loaded:
-    """The configuration in force.
+    """See `config.load`.
 
     Args:
-        file: a TOML file.
-        environment: variables; None for none (give `os.environ`).
         flags: by key (`limits.frame_max`); text is read as in the environment. None sets a key that
             may be absent to absent.
-
-    Raises:
-        ConfigError: with everything that is wrong.
     """
     reading = _Reading()
     if file is not None:
         reading.read_file(file)
-    reading.read_environment(environment or {})
-    reading.read_flags(flags or {})
+    reading.read_environment(environment)
+    reading.read_flags(flags)
     if not reading.problems:
         config = reading.config()
         reading.check_together(config)

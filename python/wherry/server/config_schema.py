@@ -3,19 +3,19 @@
 Reading (`config_reading`), printing and documentation (`config_text`) are derived from the classes
 here; docs/configuration.md is generated from them. Numbers are RabbitMQ's where it has the setting.
 
-msgspec checks values. It was chosen over pydantic (its import alone is longer than the time in
-which the server is to be ready) and over attrs with cattrs (a second library for the checks);
-its Struct makes the classes, which for dataclasses takes longer than reading a configuration. The
-annotations are no strings (no `from __future__ import annotations`), so that nobody has to compile
-them when the server starts.
+msgspec checks values, when there are some that a person wrote (`config_table`). It was chosen over
+pydantic (its import alone is longer than the time in which the server is to be ready) and over
+attrs with cattrs (a second library for the checks). The annotations are no strings (no `from
+__future__ import annotations`), so that nobody has to compile them.
 
 Values are immutable and may be shared between threads.
 """
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from msgspec import Meta, Struct
+from wherry.server.config_limits import KIB, Limits
+from wherry.server.config_table import Meta, Table
 
 __all__ = [
     "Amqp",
@@ -26,6 +26,7 @@ __all__ = [
     "InlinePermission",
     "InlineUser",
     "Limits",
+    "Loaded",
     "Log",
     "Memory",
     "Shutdown",
@@ -33,15 +34,6 @@ __all__ = [
     "Tls",
     "parse_address",
 ]
-
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
-
-# `kind` in a Meta's `extra` names how text is read: see `config_reading.convert`.
-SIZE = {"kind": "size"}
-ADDRESSES = {"kind": "addresses"}
-COUNT = {"kind": "count"}
 
 Mechanism = Literal["PLAIN", "AMQPLAIN", "EXTERNAL"]
 PATTERN_BYTES_MAX = 4 * KIB
@@ -67,7 +59,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return ("" if host == "*" else host), int(port)
 
 
-class Memory(Struct, frozen=True, kw_only=True):
+class Memory(Table):
     """`[memory]`: when publishers have to wait."""
 
     watermark: Annotated[
@@ -77,7 +69,7 @@ class Memory(Struct, frozen=True, kw_only=True):
             description="Messages that wait in memory may take so much before publishers wait and"
             " are told `connection.blocked`. Up to 1: a part of the machine's (or control group's)"
             ' memory; above: bytes, or text such as "512 MiB".',
-            extra=SIZE,
+            kind="size",
         ),
     ] = 0.6
 
@@ -98,7 +90,7 @@ def _machine_bytes() -> int:
     return min(machine, int(group)) if group.isdigit() else machine
 
 
-class Disk(Struct, frozen=True, kw_only=True):
+class Disk(Table):
     """`[disk]`: how much of it stays free."""
 
     free_bytes_min: Annotated[
@@ -107,12 +99,12 @@ class Disk(Struct, frozen=True, kw_only=True):
             ge=0,
             description="Publishers wait while the data directory's file system has less free"
             " space than this.",
-            extra=SIZE,
+            kind="size",
         ),
     ] = 50_000_000
 
 
-class Amqp(Struct, frozen=True, kw_only=True):
+class Amqp(Table):
     """`[amqp]`: where AMQP 0-9-1 is spoken."""
 
     listeners: Annotated[
@@ -121,7 +113,8 @@ class Amqp(Struct, frozen=True, kw_only=True):
             max_length=64,
             description="Addresses without TLS: `host:port`, `[v6]:port`, `*:port` for every"
             " address of the machine. The default is reached from this machine only.",
-            extra=ADDRESSES | {"flag": "--host, --port"},
+            kind="addresses",
+            flag="--host, --port",
         ),
     ] = ("127.0.0.1:5672", "[::1]:5672")
     tls_listeners: Annotated[
@@ -129,7 +122,7 @@ class Amqp(Struct, frozen=True, kw_only=True):
         Meta(
             max_length=64,
             description="Addresses with TLS, usually port 5671. Needs `tls.certificate`.",
-            extra=ADDRESSES,
+            kind="addresses",
         ),
     ] = ()
     backlog: Annotated[
@@ -143,7 +136,7 @@ class Amqp(Struct, frozen=True, kw_only=True):
     ] = 1024
 
 
-class Stomp(Struct, frozen=True, kw_only=True):
+class Stomp(Table):
     """`[stomp]`: where STOMP is spoken."""
 
     listeners: Annotated[
@@ -152,7 +145,8 @@ class Stomp(Struct, frozen=True, kw_only=True):
             max_length=64,
             description="Addresses without TLS, written as in `amqp.listeners`; `[]` turns them"
             " off. `--host` and `--port 0` count here, too, unless this is set.",
-            extra=ADDRESSES | {"flag": "--stomp-port"},
+            kind="addresses",
+            flag="--stomp-port",
         ),
     ] = ("127.0.0.1:61613", "[::1]:61613")
     tls_listeners: Annotated[
@@ -160,7 +154,7 @@ class Stomp(Struct, frozen=True, kw_only=True):
         Meta(
             max_length=64,
             description="Addresses with TLS, usually port 61614. Needs `tls.certificate`.",
-            extra=ADDRESSES,
+            kind="addresses",
         ),
     ] = ()
     websocket_listeners: Annotated[
@@ -169,7 +163,8 @@ class Stomp(Struct, frozen=True, kw_only=True):
             max_length=64,
             description="Addresses for STOMP over WebSocket without TLS, usually port 15674:"
             " browsers connect to `ws://host:15674/ws`.",
-            extra=ADDRESSES | {"flag": "--websocket-port"},
+            kind="addresses",
+            flag="--websocket-port",
         ),
     ] = ()
     websocket_tls_listeners: Annotated[
@@ -178,7 +173,7 @@ class Stomp(Struct, frozen=True, kw_only=True):
             max_length=64,
             description="The same with TLS (`wss://host:15673/ws`), usually port 15673. Needs"
             " `tls.certificate`.",
-            extra=ADDRESSES,
+            kind="addresses",
         ),
     ] = ()
     websocket_path: Annotated[
@@ -186,7 +181,7 @@ class Stomp(Struct, frozen=True, kw_only=True):
         Meta(
             max_length=255,
             description="The path in those URLs; requests for others get 404.",
-            extra={"kind": "web path"},
+            kind="web path",
         ),
     ] = "/ws"
     websocket_origins: Annotated[
@@ -197,7 +192,7 @@ class Stomp(Struct, frozen=True, kw_only=True):
             " port is another site); `*` is any, `null` are files and sandboxed frames. Pages that"
             " were loaded from the very address, or from `localhost`, where the listener is reached"
             " need not be here, nor programs that are no browsers.",
-            extra={"kind": "origins"},
+            kind="origins",
         ),
     ] = ()
     virtual_host: Annotated[
@@ -220,28 +215,28 @@ class Stomp(Struct, frozen=True, kw_only=True):
     ] = ()
 
 
-class Tls(Struct, frozen=True, kw_only=True):
+class Tls(Table):
     """`[tls]`: the certificates of all `tls_listeners`. Read again on SIGHUP."""
 
     certificate: Annotated[
         str | None,
         Meta(
             description="PEM file with the server's certificate and the chain to its authority.",
-            extra={"kind": "file"},
+            kind="file",
         ),
     ] = None
     key: Annotated[
         str | None,
         Meta(
             description="PEM file with its private key, readable by the server's user only.",
-            extra={"kind": "file"},
+            kind="file",
         ),
     ] = None
     ca: Annotated[
         str | None,
         Meta(
             description="PEM file with the authorities that sign clients' certificates.",
-            extra={"kind": "file"},
+            kind="file",
         ),
     ] = None
     verify: Annotated[
@@ -263,191 +258,7 @@ class Tls(Struct, frozen=True, kw_only=True):
     ] = "common_name"
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """`[limits]`: what one peer, or all together, can make the server hold."""
-
-    frame_max: Annotated[
-        int,
-        Meta(
-            ge=4096,
-            le=16 * MIB,
-            description="Bytes of a frame, proposed to clients. Larger frames cost memory for each"
-            " connection; 4096 is the protocol's minimum.",
-            extra=SIZE,
-        ),
-    ] = 128 * KIB
-    channel_max: Annotated[
-        int, Meta(ge=1, le=65_535, description="Channels of a connection, proposed to clients.")
-    ] = 2047
-    heartbeat_seconds: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=65_535,
-            description="Heartbeat proposed to clients: a peer is dead after two missed ones. 0"
-            " turns it off for clients that do not ask for it.",
-        ),
-    ] = 60
-    handshake_seconds: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=3600,
-            description="A connection that is not open after this is closed: a peer that says"
-            " nothing, or one byte a second, holds nothing for long.",
-        ),
-    ] = 10
-    handshakes_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1_000_000,
-            description="Connections that are not open yet; more are not accepted meanwhile.",
-        ),
-    ] = 1000
-    verifications_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=64,
-            description="Passwords checked at a time. Each check takes about 50 ms of one core and"
-            " 19 MiB, on purpose; others wait for their turn.",
-        ),
-    ] = 2
-    connections_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1_000_000,
-            description="Connections in all. Each takes a file descriptor: the server raises its"
-            " own soft limit to the hard one (`ulimit -Hn`).",
-        ),
-    ] = 65_536
-    connections_per_user_max: Annotated[
-        int | None,
-        Meta(
-            description="Connections of one user, unless that user has a limit of its own. None: no"
-            " limit but the one in all.",
-            extra=COUNT,
-        ),
-    ] = None
-    connections_per_virtual_host_max: Annotated[
-        int | None,
-        Meta(
-            description="Connections to one virtual host, unless it has a limit of its own. None:"
-            " no limit but the one in all.",
-            extra=COUNT,
-        ),
-    ] = None
-    channels_per_connection_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=65_535,
-            description="Channels open at a time on a connection, whatever numbers they have.",
-        ),
-    ] = 2047
-    consumers_per_channel_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=1_000_000,
-            description="Consumers of a channel. One costs about a kilobyte; programs have a"
-            " handful.",
-        ),
-    ] = 4096
-    unacked_per_channel_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10_000_000,
-            description="Deliveries that a channel may owe an acknowledgement, whatever its"
-            " prefetch: deliveries stop there until some are settled. A prefetch can ask for"
-            " 65,535 at most, so that only clients without one can meet it.",
-        ),
-    ] = 1 << 20
-    unconfirmed_per_channel_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=10_000_000,
-            description="Publishes of a channel that wait for their confirm; reading from the"
-            " connection pauses there until the disk has caught up.",
-        ),
-    ] = 65_536
-    message_bytes_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=128 * MIB,
-            description="Bytes of a message's body. A larger one closes the channel with 406.",
-            extra=SIZE,
-        ),
-    ] = 128 * MIB
-    table_depth_max: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=32,
-            description="Tables and arrays within each other, in headers and arguments.",
-        ),
-    ] = 32
-    header_bytes_max: Annotated[
-        int,
-        Meta(
-            ge=256,
-            le=128 * KIB,
-            description="Bytes of a message's properties, headers included.",
-            extra=SIZE,
-        ),
-    ] = 128 * KIB
-    queues_per_virtual_host_max: Annotated[
-        int | None,
-        Meta(
-            description="Queues of one virtual host, unless it has a limit of its own. None: memory"
-            " is the limit, a few kilobytes for an idle queue.",
-            extra=COUNT,
-        ),
-    ] = None
-    reply_inbox_bytes_max: Annotated[
-        int,
-        Meta(
-            ge=4 * KIB,
-            le=1 * GIB,
-            description="Bytes of direct replies (`amq.rabbitmq.reply-to`) that wait for one"
-            " channel; over it replies are dropped and counted, as direct replies are promised at"
-            " most once.",
-            extra=SIZE,
-        ),
-    ] = 16 * MIB
-    output_bytes_max: Annotated[
-        int,
-        Meta(
-            ge=64 * KIB,
-            le=1 * GIB,
-            description="Bytes of answers that wait for a peer who does not read; reading from it"
-            " pauses above.",
-            extra=SIZE,
-        ),
-    ] = 1 * MIB
-    input_bytes_max: Annotated[
-        int,
-        Meta(
-            ge=64 * KIB,
-            le=1 * GIB,
-            description="Bytes of a connection that wait while it is paused (memory, disk).",
-            extra=SIZE,
-        ),
-    ] = 1 * MIB
-
-    def of_sessions(self) -> dict[str, int]:
-        """Those that `wherry._core.FrontEnd` takes, without the ones that are off."""
-        here = ("handshakes_max", "verifications_max")
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {n: value for n, value in values.items() if n not in here and value is not None}
-
-
-class Auth(Struct, frozen=True, kw_only=True):
+class Auth(Table):
     """`[auth]`: who gets in."""
 
     mechanisms: Annotated[
@@ -467,7 +278,7 @@ class Auth(Struct, frozen=True, kw_only=True):
     ] = ("guest",)
 
 
-class InlinePermission(Struct, frozen=True, kw_only=True):
+class InlinePermission(Table):
     """`[[users.permissions]]`: what a user may do in a virtual host, as regular expressions over
     the names of exchanges and queues.
     """
@@ -489,7 +300,7 @@ class InlinePermission(Struct, frozen=True, kw_only=True):
     ] = ".*"
 
 
-class InlineUser(Struct, frozen=True, kw_only=True):
+class InlineUser(Table):
     """`[[users]]`: a user who is part of the configuration. `wherry users` cannot change it, and a
     user of the same name in the user file is not looked at.
     """
@@ -526,23 +337,23 @@ class InlineUser(Struct, frozen=True, kw_only=True):
         return [("name", self.name), ("tags", self.tags)]
 
 
-class Log(Struct, frozen=True, kw_only=True):
+class Log(Table):
     """`[log]`: what is written to standard error."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="The least important record written.", extra={"flag": "--log-level"}),
+        Meta(description="The least important record written.", flag="--log-level"),
     ] = "info"
     format: Annotated[
         Literal["text", "json"],
         Meta(
             description="`json` is one object a line, for collectors of logs.",
-            extra={"flag": "--log-format"},
+            flag="--log-format",
         ),
     ] = "text"
 
 
-class Shutdown(Struct, frozen=True, kw_only=True):
+class Shutdown(Table):
     """`[shutdown]`: how the server ends."""
 
     drain_seconds: Annotated[
@@ -556,7 +367,7 @@ class Shutdown(Struct, frozen=True, kw_only=True):
     ] = 10.0
 
 
-class Control(Struct, frozen=True, kw_only=True):
+class Control(Table):
     """`[control]`: the socket by which `wherry queues` and the like reach a running server."""
 
     enabled: Annotated[bool, Meta(description="Whether there is one.")] = True
@@ -565,12 +376,12 @@ class Control(Struct, frozen=True, kw_only=True):
         Meta(
             description="Its path, reachable by the server's user only. None: `control.sock` in the"
             " data directory; a server in memory has none then.",
-            extra={"kind": "path"},
+            kind="path",
         ),
     ] = None
 
 
-class Config(Struct, frozen=True, kw_only=True):
+class Config(Table):
     """Everything that the server is told when it starts."""
 
     directory: Annotated[
@@ -578,7 +389,8 @@ class Config(Struct, frozen=True, kw_only=True):
         Meta(
             description="The data directory: journal, users, control socket. None: everything in"
             " memory, gone when the server ends.",
-            extra={"kind": "path", "flag": "--directory, --memory"},
+            kind="path",
+            flag="--directory, --memory",
         ),
     ] = None
     durability: Annotated[
@@ -588,7 +400,7 @@ class Config(Struct, frozen=True, kw_only=True):
             " it; when it is written, the disk being told every `sync_interval`; when it is"
             " written. A power failure costs nothing, the last interval, what the system had not"
             " written.",
-            extra={"flag": "--durability"},
+            flag="--durability",
         ),
     ] = "always"
     sync_interval: Annotated[
@@ -629,7 +441,7 @@ class Config(Struct, frozen=True, kw_only=True):
         Meta(
             description="Users who are part of the configuration. With any of them, a new data"
             " directory does not get the user `guest`.",
-            extra={"kind": "tables"},
+            kind="tables",
         ),
     ] = ()
 
@@ -644,3 +456,14 @@ class Config(Struct, frozen=True, kw_only=True):
     def users_path(self) -> str | None:
         """The user file; None in memory."""
         return None if self.directory is None else os.path.join(self.directory, "users.json")
+
+
+class Loaded(NamedTuple):
+    """A configuration, and where it came from."""
+
+    config: Config
+    """What is in force."""
+    sources: dict[str, str]
+    """Key to the file and line, variable or option that set it; defaults are not in it."""
+    warnings: tuple[str, ...]
+    """What was ignored."""

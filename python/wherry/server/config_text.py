@@ -81,7 +81,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, InlinePermission):
-        names = value.__struct_fields__
+        names = value.names()
         pairs = (f"{name} = {_toml(getattr(value, name))}" for name in names)
         return "{ " + ", ".join(pairs) + " }"
     if isinstance(value, float) and value.is_integer():
@@ -125,7 +125,7 @@ def _user(user: InlineUser) -> list[str]:
 
 
 def _type(key: Key) -> str:
-    inner = get_args(key.type)[0]
+    inner = key.type
     if key.kind == "size":
         return "size"
     if get_origin(inner) is tuple:
@@ -150,8 +150,8 @@ def _rows(keys: list[Key]) -> list[str]:
         limits = allowed(key)
         if limits:
             takes = f"{takes}, {limits}" if takes in ("integer", "number", "size") else limits
-        lines += [f"### `{key.name}`", "", (key.meta.description or "").strip(), ""]
-        flag = (key.meta.extra or {}).get("flag")
+        lines += [f"### `{key.name}`", "", key.meta.description.strip(), ""]
+        flag = key.meta.flag
         names = [f"default {_default(key)}", takes]
         if key.variable:
             names.append(f"`{key.variable}`")
@@ -171,7 +171,7 @@ def documentation() -> str:
             [key for key in keys if ".".join(key.path[:-1]) == table and key.kind != "tables"]
         )
     users = next(key for key in keys if key.kind == "tables")
-    lines += ["## `[[users]]`", "", (users.meta.description or ""), ""]
+    lines += ["## `[[users]]`", "", users.meta.description, ""]
     lines += ["`wherry users` cannot change such a user, and a user of the same name in the data"]
     lines += ["directory's user file is not looked at. Users that come and go belong into that"]
     lines += ["file: see [operations.md](operations.md).", ""]

@@ -31,21 +31,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from wherry._errors import WherryError
 from wherry.server import users_hashes as hashes
 from wherry.server.permissions import (
     AccessTable,
+    Permission,
+    TopicPermission,
     UserAccess,
     VirtualHostLimits,
     check_pattern,
 )
 from wherry.server.users_file import (
-    LimitsRecord,
-    PermissionRecord,
     Record,
-    TopicRecord,
     UserFile,
     UserFileError,
     Users,
@@ -70,7 +67,7 @@ __all__ = ["UnknownUser", "UserExists", "UserFileError", "UserIsFixed", "UserSto
 
 log = logging.getLogger(__name__)
 
-_EVERYTHING = PermissionRecord(vhost="/", configure=".*", write=".*", read=".*")
+_EVERYTHING = Permission(vhost="/", configure=".*", write=".*", read=".*")
 
 # The hash of "guest". Everybody knows that password, so its salt may be known too.
 _GUEST = Record(
@@ -143,7 +140,7 @@ class UserStore:
         # Guards everything below; never held while a password is checked or a callback runs.
         self._lock = threading.RLock()
         self._users: dict[str, Record] = {}
-        self._limits: dict[str, LimitsRecord] = {}
+        self._limits: dict[str, VirtualHostLimits] = {}
         self._signature: Signature | None = None
         self._refused: Signature | None = None
         self._callbacks: list[Callable[[], None]] = []
@@ -256,9 +253,7 @@ class UserStore:
             limits = sorted(self._limits.values(), key=lambda one: one.vhost)
         return AccessTable(
             users=tuple(access(records[name]) for name in sorted(records)),
-            vhost_limits=tuple(
-                VirtualHostLimits(one.vhost, one.max_connections, one.max_queues) for one in limits
-            ),
+            vhost_limits=tuple(limits),
         )
 
     def list(self) -> tuple[UserAccess, ...]:
@@ -299,7 +294,7 @@ class UserStore:
 
     def _change(self, name: str, **changes: Any) -> None:
         with self._changing() as users:
-            users[name] = msgspec.structs.replace(self._known(users, name), **changes)
+            users[name] = self._known(users, name)._replace(**changes)
 
     def _known(self, users: dict[str, Record], name: str) -> Record:
         if name in self._fixed:
@@ -423,12 +418,12 @@ class UserStore:
         check_name("virtual host", vhost)
         for pattern in (configure, write, read):
             check_pattern(pattern)
-        new = PermissionRecord(vhost=vhost, configure=configure, write=write, read=read)
+        new = Permission(vhost=vhost, configure=configure, write=write, read=read)
         with self._changing() as users:
             user = self._known(users, name)
             others = [one for one in user.permissions if one.vhost != vhost]
             permissions = tuple(sorted([*others, new], key=lambda one: one.vhost))
-            users[name] = msgspec.structs.replace(user, permissions=permissions)
+            users[name] = user._replace(permissions=permissions)
 
     def clear_permission(self, name: str, vhost: str) -> None:
         """Keeps a user out of a virtual host.
@@ -439,7 +434,7 @@ class UserStore:
         with self._changing() as users:
             user = self._known(users, name)
             others = tuple(one for one in user.permissions if one.vhost != vhost)
-            users[name] = msgspec.structs.replace(user, permissions=others)
+            users[name] = user._replace(permissions=others)
 
     def set_topic_permission(
         self, name: str, vhost: str, exchange: str, write: str, read: str
@@ -454,13 +449,13 @@ class UserStore:
         for pattern in (write, read):
             # With a name in it a variable is as good a pattern as any.
             check_pattern(pattern.replace("{username}", "x").replace("{vhost}", "x"))
-        new = TopicRecord(vhost=vhost, exchange=exchange, write=write, read=read)
+        new = TopicPermission(vhost=vhost, exchange=exchange, write=write, read=read)
         with self._changing() as users:
             user = self._known(users, name)
             place = (vhost, exchange)
             others = [one for one in user.topic_permissions if (one.vhost, one.exchange) != place]
             permissions = tuple(sorted([*others, new], key=lambda one: (one.vhost, one.exchange)))
-            users[name] = msgspec.structs.replace(user, topic_permissions=permissions)
+            users[name] = user._replace(topic_permissions=permissions)
 
     def clear_topic_permission(self, name: str, vhost: str, exchange: str | None = None) -> None:
         """Takes away a user's topic permission, or all of a virtual host: every key may be used.
@@ -475,7 +470,7 @@ class UserStore:
                 for one in user.topic_permissions
                 if one.vhost != vhost or exchange not in (None, one.exchange)
             )
-            users[name] = msgspec.structs.replace(user, topic_permissions=others)
+            users[name] = user._replace(topic_permissions=others)
 
     def set_limits(
         self, name: str, *, max_connections: int | None = None, max_channels: int | None = None
@@ -503,7 +498,7 @@ class UserStore:
             if max_connections is None and max_queues is None:
                 users.limits.pop(vhost, None)
             else:
-                users.limits[vhost] = LimitsRecord(
+                users.limits[vhost] = VirtualHostLimits(
                     vhost=vhost, max_connections=max_connections, max_queues=max_queues
                 )
 
@@ -512,8 +507,7 @@ class UserStore:
         with self._changing() as users:
             users.limits.pop(vhost, None)
             for name, user in users.items():
-                users[name] = msgspec.structs.replace(
-                    user,
+                users[name] = user._replace(
                     permissions=tuple(one for one in user.permissions if one.vhost != vhost),
                     topic_permissions=tuple(
                         one for one in user.topic_permissions if one.vhost != vhost
@@ -524,7 +518,7 @@ class UserStore:
 class _Draft(dict[str, Record]):
     """The users while they are changed, and beside them the limits of virtual hosts."""
 
-    limits: dict[str, LimitsRecord]
+    limits: dict[str, VirtualHostLimits]
 
 
 class _Change:

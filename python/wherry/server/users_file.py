@@ -4,21 +4,22 @@
 sees the old or the new one, and both names are on stable storage when `replace` returns. Whoever
 changes it holds a lock on `users.lock` from reading to replacing: `wherry users` beside a running
 server loses nothing. A file that is a link, or that others may read, is refused: somebody else has
-had his hands on it.
+had his hands on it. Why records are named tuples: see `_settings`.
 """
-
-from __future__ import annotations
 
 import contextlib
 import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
+from wherry import _core
+from wherry._errors import InvalidArgument, StorageError, WherryError
+from wherry.server.permissions import Permission, TopicPermission, VirtualHostLimits
 
-from wherry._errors import StorageError, WherryError
+if TYPE_CHECKING:
+    from wherry._core import _UserFields
 
 __all__ = ["Record", "Signature", "UserFile", "UserFileError", "Users"]
 
@@ -34,33 +35,15 @@ class UserFileError(WherryError):
     """The user file cannot be trusted or understood. Its text says what to do."""
 
 
-class PermissionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of `permissions`."""
-
-    vhost: str
-    configure: str
-    write: str
-    read: str
-
-
-class TopicRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of `topic_permissions`."""
-
-    vhost: str
-    exchange: str
-    write: str
-    read: str
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Record(NamedTuple):
     """A user as in the file."""
 
     name: str
     hashing_algorithm: str
     password_hash: str
     tags: tuple[str, ...] = ()
-    permissions: tuple[PermissionRecord, ...] = ()
-    topic_permissions: tuple[TopicRecord, ...] = ()
+    permissions: tuple[Permission, ...] = ()
+    topic_permissions: tuple[TopicPermission, ...] = ()
     max_connections: int | None = None
     max_channels: int | None = None
 
@@ -68,20 +51,26 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         return f"<user '{self.name}'>"
 
 
-class LimitsRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A virtual host's limits as in the file."""
-
-    vhost: str
-    max_connections: int | None = None
-    max_queues: int | None = None
-
-
-class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Users(NamedTuple):
     """The whole file."""
 
     version: int = VERSION
     users: tuple[Record, ...] = ()
-    vhost_limits: tuple[LimitsRecord, ...] = ()
+    vhost_limits: tuple[VirtualHostLimits, ...] = ()
+
+
+def _record(fields: "_UserFields") -> Record:
+    name, algorithm, value, tags, permissions, topics, max_connections, max_channels = fields
+    return Record(
+        name,
+        algorithm,
+        value,
+        tuple(tags),
+        tuple(Permission(*one) for one in permissions),
+        tuple(TopicPermission(*one) for one in topics),
+        max_connections,
+        max_channels,
+    )
 
 
 class UserFile:
@@ -148,22 +137,25 @@ class UserFile:
     def _decode(self, data: bytes) -> Users:
         # The messages must not repeat what is in the file.
         try:
-            version = msgspec.json.decode(data, type=dict[str, Any]).get("version")
+            version = _core.user_file_version(data)
             if version != VERSION:
                 raise UserFileError(
                     f"{self.path} has version {version}, this release reads {VERSION}: use the"
                     " release that wrote it, or a newer one"
                 )
-            users = msgspec.json.decode(data, type=Users)
-        except msgspec.MsgspecError as error:
+            users, limits = _core.decode_users(data)
+        except InvalidArgument as error:
             raise UserFileError(
                 f"{self.path} is damaged ({error}): restore it from a backup, or move it away to"
                 " start with a new one"
             ) from None
-        names = [user.name for user in users.users]
+        names = [name for name, *_ in users]
         if len(set(names)) < len(names):
             raise UserFileError(f"{self.path} is damaged (a user is in it twice)")
-        return users
+        return Users(
+            users=tuple(map(_record, users)),
+            vhost_limits=tuple(VirtualHostLimits(*one) for one in limits),
+        )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -202,7 +194,7 @@ class UserFile:
                 os.unlink(new)
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(users), indent=1))
+                file.write(_core.encode_users(users))
                 file.flush()
                 os.fsync(descriptor)
                 status = os.fstat(descriptor)

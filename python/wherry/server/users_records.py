@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from wherry._errors import InvalidArgument
 from wherry.server import users_hashes as hashes
-from wherry.server.permissions import Permission, TopicPermission, UserAccess, check_pattern
-from wherry.server.users_file import PermissionRecord, Record
+from wherry.server.permissions import Permission, UserAccess, check_pattern
+from wherry.server.users_file import Record
 
 if TYPE_CHECKING:
     from wherry.server.config_schema import InlineUser
@@ -27,7 +25,7 @@ def hash_of(record: Record) -> tuple[str, str]:
 
 def with_hash(record: Record, algorithm: str, value: str) -> Record:
     """The user with another hash."""
-    return msgspec.structs.replace(record, hashing_algorithm=algorithm, password_hash=value)
+    return record._replace(hashing_algorithm=algorithm, password_hash=value)
 
 
 def hashed(
@@ -51,13 +49,8 @@ def access(record: Record) -> UserAccess:
     return UserAccess(
         name=record.name,
         tags=record.tags,
-        permissions=tuple(
-            Permission(one.vhost, one.configure, one.write, one.read) for one in record.permissions
-        ),
-        topic_permissions=tuple(
-            TopicPermission(one.vhost, one.exchange, one.write, one.read)
-            for one in record.topic_permissions
-        ),
+        permissions=record.permissions,
+        topic_permissions=record.topic_permissions,
         max_connections=record.max_connections,
         max_channels=record.max_channels,
     )
@@ -80,7 +73,7 @@ def fixed_record(user: InlineUser) -> Record:
             password_hash=user.password_hash or "",
             tags=checked_tags(user.tags),
             permissions=tuple(
-                PermissionRecord(one.vhost, one.configure, one.write, one.read)
+                Permission(one.vhost, one.configure, one.write, one.read)
                 for one in user.permissions
             ),
         )

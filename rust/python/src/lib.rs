@@ -63,7 +63,7 @@ mod _core {
     #[pymodule_export]
     use crate::server::{
         FrontEnd, Session, check_pattern, declare_exchange_from_arguments,
-        declare_queue_from_arguments,
+        declare_queue_from_arguments, decode_users, encode_users, user_file_version,
     };
     #[pymodule_export]
     use crate::transaction::Transaction;

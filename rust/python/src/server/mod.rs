@@ -5,8 +5,10 @@ mod access;
 mod front;
 mod session;
 mod topology;
+mod users;
 
 pub(crate) use access::check_pattern;
 pub(crate) use front::FrontEnd;
 pub(crate) use session::Session;
 pub(crate) use topology::{declare_exchange_from_arguments, declare_queue_from_arguments};
+pub(crate) use users::{decode_users, encode_users, user_file_version};
