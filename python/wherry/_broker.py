@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from wherry import blocking
     from wherry._types import (
+        AppliesTo,
         BrokerStatistics,
         Dedup,
         Durability,
         ExchangeType,
+        Policy,
         PublishOptions,
         QueueOptions,
         Receipt,
@@ -227,7 +229,86 @@ class VirtualHost:
         await self._waits.durable(receipt)
         return int(count)
 
-    # Both
+    # Policies
+
+    async def set_policy(
+        self,
+        name: str,
+        pattern: str,
+        definition: dict[str, Any],
+        *,
+        apply_to: AppliesTo = "all",
+        priority: int = 0,
+        operator: bool = False,
+    ) -> list[str]:
+        """Give settings to all queues and exchanges whose names match: to those that are there,
+        before this returns, and to those that are declared later. How they were declared does not
+        change. A policy of this name is replaced.
+
+        The rules are RabbitMQ's. Of the policies that match, the one with the highest priority
+        acts, alone, and beside it the operator policy with the highest priority; where both have a
+        number, the lower one counts. What comes out meets the declaration: of two numbers the lower
+        one counts, of other settings the declared one.
+
+        If it is cancelled while it waits, the policy is in force but not known to be on stable
+        storage.
+
+        Args:
+            name: at most 255 bytes.
+            pattern: a regular expression that is searched for in names: `^log\\.` are those that
+                begin with "log.", "" are all.
+            definition: the settings, by RabbitMQ's names, times in milliseconds: of queues
+                `message-ttl`, `expires`, `max-length`, `max-length-bytes`, `overflow`,
+                `dead-letter-exchange`, `dead-letter-routing-key`, `delivery-limit`,
+                `retry-attempts` and the like, `lease`; of exchanges `alternate-exchange`.
+            apply_to: `queues`, `classic_queues`, `quorum_queues`, `exchanges`, or `all`.
+            priority: of the policies that match, the highest one acts; of equal ones the first by
+                name.
+            operator: set an operator policy, which has names of its own.
+
+        Returns:
+            What of the definition has no effect here, or not everywhere; a line each.
+
+        Raises:
+            InvalidArgument: a pattern, setting or value that can never be right, or over 1000
+            policies.
+        """
+        change = partial(
+            _core.set_policy,
+            self._core,
+            name,
+            pattern,
+            definition,
+            apply_to=apply_to,
+            priority=priority,
+            operator=operator,
+        )
+        notes, receipt = await self._try(change, tuple)
+        await self._waits.durable(receipt)
+        return list(notes)
+
+    async def delete_policy(self, name: str, *, operator: bool = False) -> bool:
+        """Delete a policy, or an operator policy; false when there is none of this name. What it
+        acted on is as declared again, or as the next policy that matches has it.
+
+        If it is cancelled while it waits, it is gone but that is not known to be on stable storage.
+        """
+        change = partial(_core.clear_policy, self._core, name, operator=operator)
+        there, receipt = await self._try(change, tuple)
+        await self._waits.durable(receipt)
+        return bool(there)
+
+    def policies(self, *, operator: bool = False) -> list[Policy]:
+        """The policies, or the operator policies; of those that match, the first one acts.
+
+        Which ones act on a queue or an exchange, these say: `Queue.policies`, `Exchange.policy`.
+        """
+        from wherry._types import Policy
+
+        found = _core.policies(self._core)
+        return [Policy(**one) for one in found if one["operator"] is operator]
+
+    # All together
 
     def transaction(self) -> Transacting:
         """Publish and acknowledge all or nothing: `async with broker.transaction() as tx:`, then

@@ -46,7 +46,6 @@ __all__ = [
     "describe_exchange",
     "describe_queue",
     "policies",
-    "policies_of_queue",
     "set_policy",
     "verify_journal",
     "check_pattern",
@@ -343,6 +342,7 @@ class Exchange:
         self, messages: Iterable[Message | tuple[bytes, str] | bytes], routing_key: str
     ) -> tuple[int, int]: ...
     def _bindings(self) -> list[tuple[Literal["queue", "exchange"], str, str, dict[str, Any]]]: ...
+    def _policy(self) -> dict[str, Any]: ...
     def _statistics(self) -> dict[str, Any]: ...
 
 @disjoint_base
@@ -365,6 +365,8 @@ class Queue:
     def _move(self, to: Queue, limit: int | None = None) -> tuple[int, int]: ...
     def _scheduled(self) -> list[ScheduledMessage]: ...
     def _cancel_scheduled(self, id: int) -> tuple[bool, int]: ...
+    def _policies(self) -> dict[str, Any]: ...
+    def _consumers(self) -> list[dict[str, Any]]: ...
     def _statistics(self) -> dict[str, Any]: ...
 
 @disjoint_base
@@ -698,11 +700,6 @@ def clear_policy(host: VirtualHost, name: str, *, operator: bool = False) -> tup
 
 def policies(host: VirtualHost) -> list[dict[str, Any]]:
     """All policies, those that act first first."""
-
-def policies_of_queue(host: VirtualHost, queue: str) -> dict[str, Any]:
-    """The policies that act on a queue, and what they make of it together: policy,
-    operator_policy, effective_policy_definition.
-    """
 
 def describe_exchange(host: VirtualHost, name: str) -> dict[str, Any]:
     """How an exchange was declared: type, durable, auto_delete, internal, arguments."""

@@ -39,6 +39,13 @@ class ExchangeViews(_core.Exchange):
             for kind, destination, routing_key, arguments in self._bindings()
         ]
 
+    def policy(self) -> str | None:
+        """Name of the policy that acts on this exchange; None if none matches. See
+        `Broker.set_policy`.
+        """
+        name: str | None = self._policy()["policy"]
+        return name
+
     def statistics(self) -> ExchangeStatistics:
         """Numbers of this exchange since the broker was opened."""
         from wherry._types import ExchangeStatistics
@@ -54,8 +61,8 @@ class Exchange(ExchangeViews):
     """Takes messages and routes them to queues. Made by `declare_exchange` and `exchange` of a
     broker.
 
-    `publish_nowait`, `publish_many_nowait`, `bindings` and `statistics` work from any thread; what
-    is awaited only on the broker's event loop.
+    `publish_nowait`, `publish_many_nowait`, `bindings`, `policy` and `statistics` work from any
+    thread; what is awaited only on the broker's event loop.
     """
 
     __slots__ = ("_host", "_waits")

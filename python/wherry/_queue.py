@@ -10,7 +10,7 @@ from wherry._exchange import name_of
 
 if TYPE_CHECKING:
     from wherry._broker import VirtualHost
-    from wherry._types import BrowsedMessage, QueueStatistics, ScheduledMessage
+    from wherry._types import BrowsedMessage, QueuePolicies, QueueStatistics, ScheduledMessage
     from wherry._waits import Waits
 
 
@@ -41,6 +41,14 @@ class QueueViews(_core.Queue):
 
         return QueueStatistics(**self._statistics())
 
+    def policies(self) -> QueuePolicies:
+        """The policies that act on this queue. See `Broker.set_policy`."""
+        from wherry._types import QueuePolicies
+
+        found = self._policies()
+        definition = found.pop("effective_policy_definition")
+        return QueuePolicies(**found, definition=definition)
+
     def __repr__(self) -> str:
         return f"<wherry.{type(self).__name__} '{self.name}'>"
 
@@ -49,8 +57,8 @@ class QueueViews(_core.Queue):
 class Queue(QueueViews):
     """Keeps messages until consumers take them. Made by `declare_queue` and `queue` of a broker.
 
-    `get_nowait`, `get_many_nowait`, `browse`, `scheduled` and `statistics` work from any thread;
-    what is awaited only on the broker's event loop.
+    `get_nowait`, `get_many_nowait`, `browse`, `scheduled`, `policies` and `statistics` work from
+    any thread; what is awaited only on the broker's event loop.
     """
 
     __slots__ = ("_host", "_waits")

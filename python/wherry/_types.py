@@ -24,6 +24,7 @@ Receipt = int
 
 ExchangeType = Literal["direct", "topic", "headers", "fanout"]
 Durability = Literal["always", "interval", "never"]
+AppliesTo = Literal["queues", "classic_queues", "quorum_queues", "streams", "exchanges", "all"]
 Overflow = Literal["drop-head", "reject-publish", "reject-publish-dlx"]
 
 
@@ -254,6 +255,36 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy, or an operator policy: settings for all queues and exchanges whose names match."""
+
+    name: str
+    """Its name, one of its kind in a virtual host."""
+    pattern: str
+    """A regular expression that is searched for in names."""
+    definition: dict[str, Any]
+    """The settings, by RabbitMQ's names and in its units."""
+    apply_to: AppliesTo = "all"
+    """What it acts on."""
+    priority: int = 0
+    """Of those that match the one with the highest acts; of equal ones the first by name."""
+    operator: bool = False
+    """It is an operator's: a limit beside the policies that users set."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicies:
+    """The policies that act on one queue."""
+
+    policy: str | None
+    """Name of the policy; None if none matches."""
+    operator_policy: str | None
+    """Name of the operator policy; None if none matches."""
+    definition: dict[str, Any]
+    """What the two say together; how that meets the declaration see `Broker.set_policy`."""
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStatistics:
     """Numbers of one queue. Those about now are a snapshot; those about the past count since the
     broker was opened.
@@ -358,8 +389,7 @@ class BrokerStatistics:
     timers: int
     """Deadlines that are waited for."""
     memory_bytes: int
-    """Bytes of messages waiting in memory, with what they cost beside their bodies; 0 if nothing
-    limits them."""
+    """Bytes of messages waiting in memory, with what they cost beside their bodies."""
     memory_bytes_max: int | None
     """Publishing waits while `memory_bytes` is above this. None: no limit, as the machine does not
     say what it has."""

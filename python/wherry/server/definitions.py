@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry._errors import InvalidArgument, WherryError
+from wherry._types import Policy
 
 if TYPE_CHECKING:
     from wherry.server.users import UserStore
@@ -103,18 +104,6 @@ class Binding:
     destination_type: str
     routing_key: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A policy, or an operator policy."""
-
-    name: str
-    pattern: str
-    definition: dict[str, Any]
-    apply_to: str = "all"
-    priority: int = 0
-    operator: bool = False
 
 
 class Topology(Protocol):
@@ -314,7 +303,7 @@ class _Import:
             name=str(entry["name"]),
             pattern=str(value.get("pattern", "")),
             definition=pairs(value.get("definition", {})),
-            apply_to=str(value.get("apply-to", "all")),
+            apply_to=value.get("apply-to", "all"),
             priority=priority,
             operator=operator,
         )

@@ -1,4 +1,4 @@
-"""What an operator asks of a broker: queues, purging, policies, virtual hosts, definitions.
+"""What an operator asks of a broker: listings, purging, policies, virtual hosts, definitions.
 
 Works on an engine in this process: a server's (through `control`), or a data directory that nobody
 else has open (`wherry queues --directory`). Each operation takes and returns what JSON has.
@@ -8,17 +8,19 @@ All of it blocks. One object for one thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wherry import _core
-from wherry._errors import InvalidArgument, UnknownQueue
+from wherry._errors import InvalidArgument, UnknownExchange, UnknownQueue
 from wherry.server.definitions import Policy, export_definitions, import_definitions
 from wherry.server.definitions_engine import EngineTopology
 
 if TYPE_CHECKING:
+    from wherry._types import AppliesTo
     from wherry.server.users import UserStore
 
 __all__ = ["Operations", "Plain"]
@@ -47,6 +49,9 @@ class Operations:
         self._commands: Mapping[str, Callable[..., Plain]] = {
             "status": self.status,
             "queues": self.queues,
+            "exchanges": self.exchanges,
+            "bindings": self.bindings,
+            "consumers": self.consumers,
             "purge": self.purge,
             "delete_queue": self.delete_queue,
             "policies": self.policies,
@@ -88,10 +93,37 @@ class Operations:
         numbers = self._engine.statistics()
         return {"version": version(), "python": platform.python_version(), **numbers}
 
+    def _each(
+        self,
+        vhost: str | None,
+        names: Callable[[_core.VirtualHost], list[str]],
+        show: Callable[[_core.VirtualHost, str], Iterable[dict[str, Plain]]],
+    ) -> list[dict[str, Plain]]:
+        """What `show` says of all that have these names, in one virtual host or in all, by name."""
+        found: list[dict[str, Plain]] = []
+        for host_name in [vhost] if vhost is not None else sorted(self._engine.virtual_hosts()):
+            host = self._host(host_name)
+            for name in sorted(names(host)):
+                # Else it was deleted since it was listed.
+                with contextlib.suppress(UnknownQueue, UnknownExchange):
+                    found += ({"vhost": host_name, **one} for one in show(host, name))
+        return found
+
     def queues(self, vhost: str | None = None) -> Plain:
         """All queues, of one virtual host or of all, by name."""
-        hosts = self._engine.virtual_hosts() if vhost is None else [vhost]
-        return [queue for name in sorted(hosts) for queue in _queues_of(self._host(name))]
+        return self._each(vhost, _core.VirtualHost.queues, _queue)
+
+    def exchanges(self, vhost: str | None = None) -> Plain:
+        """All exchanges, of one virtual host or of all, by name."""
+        return self._each(vhost, _core.VirtualHost.exchanges, _exchange)
+
+    def bindings(self, vhost: str | None = None) -> Plain:
+        """All bindings, of one virtual host or of all, by the names of their exchanges."""
+        return self._each(vhost, _core.VirtualHost.exchanges, _bindings)
+
+    def consumers(self, vhost: str | None = None) -> Plain:
+        """All consumers, of one virtual host or of all, by the names of their queues."""
+        return self._each(vhost, _core.VirtualHost.queues, _consumers)
 
     def purge(self, queue: str, vhost: str = "/") -> Plain:
         """Drop the ready messages of a queue; how many."""
@@ -125,7 +157,7 @@ class Operations:
         pattern: str,
         definition: Plain,
         vhost: str = "/",
-        apply_to: str = "all",
+        apply_to: AppliesTo = "all",
         priority: int = 0,
         operator: bool = False,
     ) -> Plain:
@@ -177,16 +209,32 @@ class Operations:
         return report.as_dict()
 
 
-def _queues_of(host: _core.VirtualHost) -> list[dict[str, Plain]]:
-    found = (_queue_of(host, name) for name in sorted(host.queues()))
-    return [queue for queue in found if queue is not None]
+def _queue(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
+    queue = _core.Queue(host, name)
+    declared = _core.describe_queue(host, name)
+    return [{**declared, **queue._policies(), **queue._statistics()}]
 
 
-def _queue_of(host: _core.VirtualHost, name: str) -> dict[str, Plain] | None:
-    try:
-        numbers = _core.Queue(host, name)._statistics()
-        declared = _core.describe_queue(host, name)
-        policies = _core.policies_of_queue(host, name)
-        return {"vhost": host.name, **declared, **policies, **numbers}
-    except UnknownQueue:  # deleted since it was listed
-        return None
+def _exchange(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
+    exchange = _core.Exchange(host, name)
+    declared = _core.describe_exchange(host, name)
+    return [{**declared, **exchange._policy(), **exchange._statistics()}]
+
+
+def _bindings(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
+    found = (
+        {
+            "source": name,
+            "destination": destination,
+            "destination_type": kind,
+            "routing_key": routing_key,
+            "arguments": arguments,
+        }
+        for kind, destination, routing_key, arguments in _core.Exchange(host, name)._bindings()
+    )
+    columns = ("destination_type", "destination", "routing_key")
+    return sorted(found, key=lambda one: [str(one[column]) for column in columns])
+
+
+def _consumers(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
+    return [{"queue": name, **one} for one in _core.Queue(host, name)._consumers()]

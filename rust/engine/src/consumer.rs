@@ -54,7 +54,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn id(&self) -> u32 {
+    /// Its number, which no other consumer of the broker has.
+    pub fn id(&self) -> u32 {
         self.id
     }
 
@@ -68,8 +69,14 @@ impl Consumer {
         &self.queue
     }
 
-    pub(crate) fn options(&self) -> &ConsumerOptions {
+    /// As it was started.
+    pub fn options(&self) -> &ConsumerOptions {
         &self.options
+    }
+
+    /// False for who waits behind the single active consumer of its queue.
+    pub fn is_active(&self) -> bool {
+        self.queue.consumers.may_be_active(self)
     }
 
     /// Whether its prefetch allows another delivery.

@@ -155,7 +155,7 @@ impl Exchange {
     }
 
     /// Where messages go that no binding takes: as declared, or else as a policy has it.
-    pub(crate) fn alternate_exchange(&self) -> Option<String> {
+    pub fn alternate_exchange(&self) -> Option<String> {
         match &*self.in_force.read() {
             Some(in_force) => in_force.name.clone(),
             None => self.options.alternate_exchange.clone(),

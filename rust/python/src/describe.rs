@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wherry_engine::table::{Table, Value};
-use wherry_engine::{Dedup, DedupKey, Overflow, QueueOptions, RetryPolicy};
+use wherry_engine::{Dedup, DedupKey, Overflow, Queue, QueueOptions, RetryPolicy};
 
 use crate::errors::Result;
 use crate::headers;
@@ -112,6 +112,25 @@ pub(crate) fn describe_queue<'py>(
     result.set_item("exclusive", options.exclusive.is_some())?;
     result.set_item("arguments", headers::dict(py, &queue_arguments(options))?)?;
     Ok(result)
+}
+
+/// Who consumes from a queue, in the order in which they came.
+pub(crate) fn consumers<'py>(py: Python<'py>, queue: &Queue) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let consumers = queue.consumers();
+    let described = consumers.iter().map(|consumer| {
+        let options = consumer.options();
+        let result = PyDict::new(py);
+        result.set_item("id", consumer.id())?;
+        result.set_item("tag", consumer.tag())?;
+        result.set_item("no_ack", options.no_ack)?;
+        result.set_item("prefetch", consumer.prefetch())?;
+        result.set_item("unacked", consumer.unacked())?;
+        result.set_item("priority", options.priority)?;
+        result.set_item("exclusive", options.exclusive)?;
+        result.set_item("active", consumer.is_active())?;
+        Ok(result)
+    });
+    described.collect()
 }
 
 /// How an exchange was declared.

@@ -12,6 +12,7 @@ use crate::errors::{Error, Result};
 use crate::headers;
 use crate::host::VirtualHost;
 use crate::message::batch;
+use crate::policies;
 use crate::properties::Options;
 use crate::statistics;
 
@@ -212,6 +213,11 @@ impl Exchange {
                 ))
             })
             .collect()
+    }
+
+    /// The policy that acts on it, and where messages go that no binding takes: policy, alternate_exchange.
+    fn _policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        policies::of_exchange(py, &self.exchange)
     }
 
     /// The numbers of `ExchangeStatistics`, by field name.

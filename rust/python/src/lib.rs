@@ -55,7 +55,7 @@ mod _core {
     #[pymodule_export]
     use crate::message::Message;
     #[pymodule_export]
-    use crate::policies::{clear_policy, policies, policies_of_queue, set_policy};
+    use crate::policies::{clear_policy, policies, set_policy};
     #[pymodule_export]
     use crate::port::Port;
     #[pymodule_export]

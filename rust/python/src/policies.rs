@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use wherry_engine::NewPolicy;
+use wherry_engine::{Exchange, NewPolicy, Policy, Queue};
 
 use crate::errors::Result;
 use crate::headers;
@@ -70,18 +70,23 @@ pub(crate) fn policies<'py>(py: Python<'py>, host: &VirtualHost) -> Result<Bound
     Ok(result)
 }
 
-fn name(policy: Option<std::sync::Arc<wherry_engine::Policy>>) -> Option<String> {
+fn name(policy: Option<std::sync::Arc<Policy>>) -> Option<String> {
     policy.map(|policy| policy.name().to_owned())
 }
 
-/// The policies that act on a queue, and what they make of it together.
-#[pyfunction]
-pub(crate) fn policies_of_queue<'py>(
+/// The policy that acts on an exchange, and where messages go that no binding takes.
+pub(crate) fn of_exchange<'py>(
     py: Python<'py>,
-    host: &VirtualHost,
-    queue: &str,
-) -> Result<Bound<'py, PyDict>> {
-    let queue = host.host.queue(queue)?;
+    exchange: &Exchange,
+) -> PyResult<Bound<'py, PyDict>> {
+    let result = PyDict::new(py);
+    result.set_item("policy", name(exchange.policy()))?;
+    result.set_item("alternate_exchange", exchange.alternate_exchange())?;
+    Ok(result)
+}
+
+/// The policies that act on a queue, and what they make of it together.
+pub(crate) fn of_queue<'py>(py: Python<'py>, queue: &Queue) -> PyResult<Bound<'py, PyDict>> {
     let (policy, operator) = queue.policies();
     let result = PyDict::new(py);
     result.set_item("policy", name(policy))?;

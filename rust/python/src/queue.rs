@@ -11,9 +11,11 @@ use wherry_engine::{
 use crate::browse;
 use crate::consumer::HandOut;
 use crate::delivery::{Delivery, list_of};
+use crate::describe;
 use crate::engine::Shared;
 use crate::errors::{Error, Result};
 use crate::host::{EMBEDDER, VirtualHost};
+use crate::policies;
 use crate::statistics;
 
 /// The part of a queue that does not wait. Base of `wherry.Queue` and `wherry.blocking.Queue`.
@@ -149,6 +151,16 @@ impl Queue {
         let _call = self.shared.enter();
         let (found, ticket) = self.queue.cancel_scheduled(id)?;
         Ok((found, ticket.0))
+    }
+
+    /// The policies that act on it, and what they say together: policy, operator_policy, effective_policy_definition.
+    fn _policies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        policies::of_queue(py, &self.queue)
+    }
+
+    /// Who consumes, in the order in which they came: id, tag, no_ack, prefetch, unacked, priority, exclusive, active.
+    fn _consumers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        describe::consumers(py, &self.queue)
     }
 
     /// The numbers of `QueueStatistics`, by field name.

@@ -20,6 +20,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use wherry_queues::groups::SharedGroups;
 use wherry_queues::{Fifo, PriorityFifo};
 
+use crate::consumer::Consumer;
 use crate::core::{Core, Event, QUEUE_HEAP_BYTES};
 use crate::dedup::Window;
 use crate::draft::Draft;
@@ -323,6 +324,11 @@ impl Queue {
     /// Consumers, those of `get` not counted.
     pub fn consumer_count(&self) -> usize {
         self.consumers.count()
+    }
+
+    /// Who consumes from it, in the order in which they came; those of `get` are not among them.
+    pub fn consumers(&self) -> Vec<Arc<Consumer>> {
+        self.consumers.all()
     }
 
     /// Whether a consumer that is served in turn has room: then it gets what is ready as soon as it is looked at, and
