@@ -117,6 +117,11 @@ class Engine:
     def durable(self) -> int:
         """Everything up to this receipt is on stable storage."""
 
+    def set_memory_bytes_max(self, bytes: int) -> None:
+        """Changes how many bytes messages waiting in memory may take; at once, and until the broker
+        is closed.
+        """
+
     def barrier(self) -> int:
         """A receipt for everything done so far."""
 
@@ -809,6 +814,11 @@ class Session:
 
     def info(self) -> dict[str, Any]:
         """What there is to know about the connection."""
+
+    def channels(self) -> list[dict[str, Any]]:
+        """What there is to know about each open channel: number, confirm, transactional, prefetch,
+        global_prefetch, unacked, unconfirmed, consumers (their numbers).
+        """
 
 def check_pattern(pattern: str) -> None:
     """Raises InvalidArgument for a regular expression that permissions cannot use."""

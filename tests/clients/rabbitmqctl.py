@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wherry import WherryError
+from wherry.server.config_reading import parse_size
+from wherry.server.config_schema import Memory
 from wherry.server.control import ControlClient
 from wherry.server.users import UserStore
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "WHERRY_SUITE_BROKER"
 SECONDS_MAX = 60.0
+# Of RabbitMQ's process when it has nothing to do.
+LEAST_MEMORY_BYTES = 64 << 20
 
 
 class Impossible(Exception):
@@ -166,6 +170,23 @@ def delete_queue(arguments: list[str]) -> None:
     _ask("delete_queue", queue=given.name, vhost=given.vhost)
 
 
+# Limits
+
+
+def set_vm_memory_high_watermark(arguments: list[str]) -> None:
+    """A part of the machine's memory, or `absolute` and bytes. RabbitMQ compares it with all that
+    its process takes, so that what is less than that stops publishers.
+    """
+    given = [one for one in arguments if one != "absolute"]
+    watermark = parse_size(given[0])
+    wanted = watermark if "absolute" in arguments else Memory(watermark=watermark).bytes_max()
+    _ask("set_limits", memory_bytes_max=int(wanted) if wanted >= LEAST_MEMORY_BYTES else 0)
+
+
+def set_disk_free_limit(arguments: list[str]) -> None:
+    _ask("set_limits", disk_free_bytes_min=int(parse_size(arguments[0])))
+
+
 # Users
 
 
@@ -267,6 +288,7 @@ COMMANDS = {
     for function in (
         *(list_connections, close_connection, close_all_connections),
         *(set_policy, clear_policy, add_vhost, delete_vhost, delete_queue),
+        *(set_vm_memory_high_watermark, set_disk_free_limit),
         *(add_user, delete_user, set_user_tags, set_permissions, clear_permissions),
         *(set_topic_permissions, clear_topic_permissions, stop_app, start_app),
     )

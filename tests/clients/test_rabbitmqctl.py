@@ -86,3 +86,22 @@ def test_the_server_stops_and_starts(broker: brokers.Broker) -> None:
     ctl(broker, "start_app")
     with connect(broker) as connection:
         connection.channel().queue_declare("q", passive=True)
+
+
+def test_limits_at_which_publishers_wait(broker: brokers.Broker) -> None:
+    heard: list[str] = []
+    with connect(broker) as connection:
+        connection.add_on_connection_blocked_callback(lambda _c, _f: heard.append("blocked"))
+        connection.add_on_connection_unblocked_callback(lambda _c, _f: heard.append("on"))
+        channel = connection.channel()
+        channel.queue_declare("q")
+        ctl(broker, "set_vm_memory_high_watermark", "0.000000001")
+        channel.basic_publish("", "q", b"x")
+        while heard != ["blocked"]:
+            connection.process_data_events(1)
+        ctl(broker, "set_vm_memory_high_watermark", "0.4")
+        while heard != ["blocked", "on"]:
+            connection.process_data_events(1)
+        assert channel.queue_declare("q", passive=True).method.message_count == 1
+    ctl(broker, "set_vm_memory_high_watermark", "absolute", "100MB")
+    ctl(broker, "set_disk_free_limit", "1GB")

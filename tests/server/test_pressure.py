@@ -16,7 +16,7 @@ import pytest
 
 import wherry.testing
 from clients import Raw, channel, connect, long, method, short
-from wherry.server import _connection, _hub
+from wherry.server import _alarms, _connection
 
 if TYPE_CHECKING:
     from wherry.testing import TestBroker
@@ -170,7 +170,7 @@ def test_publishers_are_blocked_while_the_disk_is_full(
         asked.release()
         return free[0]
 
-    monkeypatch.setattr(_hub, "_free_bytes", fake)
+    monkeypatch.setattr(_alarms, "_free_bytes", fake)
     with wherry.testing.broker(str(tmp_path)) as broker, channel(broker.amqp_url) as publisher:
         asked.acquire()
         asked.acquire()  # the first answer was acted on

@@ -237,6 +237,17 @@ class _Access:
     def close_connection(self, id: int, reason: str) -> bool:
         return self._server.close_connection(id, reason)
 
+    def channels(self) -> list[dict[str, Any]]:
+        return self._server.channels()
+
+    def limits(self) -> dict[str, Any]:
+        return self._server.limits()
+
+    def set_limits(self, *, memory_bytes_max: int | None, disk_free_bytes_min: int | None) -> None:
+        self._server.set_limits(
+            memory_bytes_max=memory_bytes_max, disk_free_bytes_min=disk_free_bytes_min
+        )
+
     def reload(self) -> None:
         self._server.reload()
 

@@ -476,6 +476,14 @@ class Connection:
             "listener": self.endpoint.url,
         }
 
+    def channels(self) -> list[dict[str, Any]]:
+        """What there is to know about its channels."""
+        if not self.opened or self.session is None:
+            return []
+        user, virtual_host = self.session.user, self.session.virtual_host
+        where = {"connection": self.id, "user": user, "virtual_host": virtual_host}
+        return [{**where, **channel} for channel in self.session.channels()]
+
     def busy(self) -> list[str]:
         """What is on its way here, in words."""
         busy: list[str] = []

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 from wherry import _core
+from wherry.server._alarms import Alarms
 from wherry.server._connection import Connection
 from wherry.server._poll import READ
 
@@ -89,8 +89,6 @@ class Hub:
         # Those with short heartbeats.
         self._impatient: set[Connection] = set()
         self._wants_commits = False
-        self._memory_low = False
-        self._disk_low = False
         self._draining = False
         self._stopping = False
         self._loop = loop
@@ -113,6 +111,7 @@ class Hub:
         )
         self.front.attach(self.port)
         self.poller.count_with(self.front.worked_off)
+        self.alarms = Alarms(engine, self.front, settings, loop, self._room_again)
         self.set_access()
 
     # Running
@@ -132,7 +131,7 @@ class Hub:
         self._spawn(self._poll)
         self._spawn(self._ticks)
         if self.settings.directory is not None:
-            self._spawn(self._watch_disk, self.settings.directory)
+            self._spawn(self.alarms.watch_disk, self.settings.directory)
 
     def close(self) -> None:
         """Close what is left. May be repeated."""
@@ -245,8 +244,7 @@ class Hub:
         if waits:
             self._room.add(connection)
             self._want_commits(connection)
-            if not self._memory_low and self.front.memory_full():
-                self._set_alarms(memory=True, disk=self._disk_low)
+            if not self.alarms.memory and self.alarms.look_at_memory():
                 # Now its session has something to say.
                 self.poller.again(connection)
         else:
@@ -302,19 +300,14 @@ class Hub:
 
     def _resume(self) -> None:
         """There may be room again."""
-        if self._memory_low and not self.front.memory_full():
-            self._set_alarms(memory=False, disk=self._disk_low)
+        if self.alarms.memory:
+            self.alarms.look_at_memory()
         for connection in list(self._room):
             connection.resume()
 
-    def _set_alarms(self, *, memory: bool, disk: bool) -> None:
-        if memory is not self._memory_low:
-            log.warning(
-                "messages waiting in memory are %s",
-                "over the limit: publishers wait" if memory else "under the limit again",
-            )
-        self._memory_low, self._disk_low = memory, disk
-        self.front.set_alarms(memory=memory, disk=disk)
+    def _room_again(self) -> None:
+        self._resume()
+        self.drain()
 
     # Logins
 
@@ -416,7 +409,7 @@ class Hub:
                 connection.tick(self.now())
                 if index % _TICKS_PER_TURN == _TICKS_PER_TURN - 1:
                     await self._loop.checkpoint()
-            if self._room:
+            if self._room or self.alarms.memory:
                 self._resume()
             self.drain()
             if self._wants_commits and not self._disk and not self._room:
@@ -424,53 +417,16 @@ class Hub:
                 self._wants_commits = False
                 self.port.want_commits(False)
 
-    async def _watch_disk(self, directory: str) -> None:
-        """Hold publishers back, and tell them, while the volume has too little space, or none for
-        the journal's next segment.
-        """
-        low = False
-        least = self.settings.disk_free_bytes_min
-        while True:
-            try:
-                # A network volume may take its time.
-                free = await self._loop.in_thread(_free_bytes, directory)
-            except OSError as error:
-                log.warning("cannot see how much space %s has: %s", directory, error)
-            else:
-                journal = self.engine.statistics()["journal"]
-                full = free < least or (journal is not None and journal["disk_full"])
-                if low is not full:
-                    low = full
-                    self._disk_is(low, directory, free)
-            await self._loop.sleep(1)
-
-    def _disk_is(self, low: bool, directory: str, free: int) -> None:
-        self._set_alarms(memory=self._memory_low, disk=low)
-        if low and free >= self.settings.disk_free_bytes_min:
-            log.error(
-                "%s has %d bytes free, too few for another segment of the journal: publishers wait "
-                "until there is more",
-                directory,
-                free,
-            )
-        elif low:
-            log.error(
-                "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
-                "there is more",
-                directory,
-                free,
-                self.settings.disk_free_bytes_min,
-            )
-        else:
-            log.warning("%s has space again: publishers go on", directory)
-            self._resume()
-        self.drain()
-
     # For operators
 
     def listing(self) -> list[dict[str, Any]]:
         """What there is to know about each connection."""
         return [connection.info() for connection in list(self.connections.values())]
+
+    def channels(self) -> list[dict[str, Any]]:
+        """What there is to know about each open channel."""
+        connections = list(self.connections.values())
+        return [channel for connection in connections for channel in connection.channels()]
 
     def reload_certificates(self) -> None:
         """New certificates for new connections."""
@@ -534,15 +490,6 @@ def _own_names() -> list[str]:
     """What this machine calls itself, with and without domain; no name server is asked."""
     name = socket.gethostname()
     return list({name, name.partition(".")[0]})
-
-
-def _free_bytes(directory: str) -> int:
-    if hasattr(os, "statvfs"):
-        volume = os.statvfs(directory)
-        return volume.f_bavail * volume.f_frsize
-    import shutil
-
-    return shutil.disk_usage(directory).free
 
 
 class _PortSource:

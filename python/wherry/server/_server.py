@@ -206,6 +206,36 @@ class Server(_Addresses):
         """The engine below `broker`, for what works in any thread."""
         return self._broker._engine
 
+    def channels(self) -> list[dict[str, Any]]:
+        """One dict for each open channel: connection (its id), user, virtual_host, number, confirm,
+        transactional, prefetch, global_prefetch, unacked, unconfirmed, consumers (the numbers that
+        the engine has given them). A connection over STOMP is listed as having one.
+        """
+        return self._do(self._hub.channels)
+
+    def limits(self) -> dict[str, Any]:
+        """The limits at which publishers have to wait, what there is, and whether they wait:
+        memory_bytes_max, memory_bytes, memory_alarm, disk_free_bytes_min, disk_free_bytes,
+        disk_alarm.
+        """
+        return self._do(self._hub.alarms.limits)
+
+    def set_limits(
+        self, *, memory_bytes_max: int | None = None, disk_free_bytes_min: int | None = None
+    ) -> None:
+        """Change the limits at which publishers have to wait, at once and until the server ends.
+
+        Args:
+            memory_bytes_max: bytes that messages waiting in memory may take; 0 makes publishers
+                wait whatever there is. As it was unless given.
+            disk_free_bytes_min: bytes that must stay free on the volume of the data directory. As
+                it was unless given.
+
+        Raises:
+            InvalidArgument: a limit that cannot be kept, or one of the disk for a server in memory.
+        """
+        self._do(lambda: self._hub.alarms.set_limits(memory_bytes_max, disk_free_bytes_min))
+
     def counters(self) -> dict[str, int]:
         """What happened since the server started, by name: connections, messages, bytes."""
         return self._hub.front.counters()
@@ -397,6 +427,20 @@ class ThreadServer(_Addresses):
     def close_connection(self, id: int, reason: str = "closed by the operator") -> bool:
         """As `Server.close_connection`."""
         return self._call(lambda: self._hub.close_connection(id, reason))
+
+    def channels(self) -> list[dict[str, Any]]:
+        """As `Server.channels`."""
+        return self._call(self._hub.channels)
+
+    def limits(self) -> dict[str, Any]:
+        """As `Server.limits`."""
+        return self._call(self._hub.alarms.limits)
+
+    def set_limits(
+        self, *, memory_bytes_max: int | None = None, disk_free_bytes_min: int | None = None
+    ) -> None:
+        """As `Server.set_limits`."""
+        self._call(lambda: self._hub.alarms.set_limits(memory_bytes_max, disk_free_bytes_min))
 
     def counters(self) -> dict[str, int]:
         """As `Server.counters`."""

@@ -5,8 +5,8 @@ A Unix socket in the data directory. A request is a line of JSON, `{"command": "
 "message": ...}}`. A connection may ask as often as it likes, one thing after the other.
 
 Who may: the file is for its owner only, and the system is asked who connects: the server's own user
-or root. There is no other password. What it can do is in `operations`, and: `connections`, `close`,
-`reload`.
+or root. There is no other password. What it can do is in `operations`, and, as a running server can
+alone: `connections`, `channels`, `close`, `limits`, `set_limits`, `reload`.
 
 Both ends block; the server's has a thread for each client. What a request needs is loaded with the
 first one.
@@ -23,7 +23,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry import _errors
@@ -40,6 +40,8 @@ log = logging.getLogger("wherry.server.control")
 
 # Definitions of a hundred thousand queues; larger ones are imported while the server is stopped.
 REQUEST_BYTES_MAX = 64 << 20
+# Of a limit; more than there is anywhere.
+BYTES_MAX = (1 << 63) - 1
 # People and scripts at a time.
 CONNECTIONS_MAX = 16
 # What a Unix socket's path may have.
@@ -63,6 +65,11 @@ class ControlAccess(Protocol):
     def users(self) -> UserStore | None: ...
     def connections(self) -> list[dict[str, Any]]: ...
     def close_connection(self, id: int, reason: str) -> bool: ...
+    def channels(self) -> list[dict[str, Any]]: ...
+    def limits(self) -> dict[str, Any]: ...
+    def set_limits(
+        self, *, memory_bytes_max: int | None, disk_free_bytes_min: int | None
+    ) -> None: ...
     def reload(self) -> None: ...
 
 
@@ -247,21 +254,65 @@ def _reply(access: ControlAccess, line: bytes) -> dict[str, Plain]:
         return _refusal(error)
     log.debug("control: %s", command)
     try:
-        if command == "connections":
-            return {"result": access.connections()}
-        if command == "close":
-            done = access.close_connection(int(arguments["id"]), str(arguments.get("reason", "")))
-            return {"result": {"closed": done}}
-        if command == "reload":
-            access.reload()
-            return {"result": {}}
-        result = _do(access.engine, access.users, command, arguments)
+        known = _OF_SERVERS.get(command)
+        if known is not None:
+            result = known(access, arguments)
+        else:
+            result = _do(access.engine, access.users, command, arguments)
     except WherryError as error:
         return _refusal(error)
     except Exception as error:
         log.exception("control: %s failed", command)
         return _refusal(error)
     return {"result": result}
+
+
+def _close(access: ControlAccess, arguments: dict[str, Plain]) -> Plain:
+    done = access.close_connection(int(arguments["id"]), str(arguments.get("reason", "")))
+    return {"closed": done}
+
+
+def _consumers(access: ControlAccess, arguments: dict[str, Plain]) -> Plain:
+    """Those of the engine, with where they are."""
+    found = _do(access.engine, access.users, "consumers", arguments)
+    channels = {id: channel for channel in access.channels() for id in channel["consumers"]}
+    for consumer in found:
+        channel = channels.get(consumer["id"], {})
+        # Neither for one inside the server's program.
+        consumer["connection"], consumer["channel"] = (
+            channel.get("connection"),
+            channel.get("number"),
+        )
+    return found
+
+
+def _set_limits(access: ControlAccess, arguments: dict[str, Plain]) -> Plain:
+    bytes_of = {}
+    for name in ("memory_bytes_max", "disk_free_bytes_min"):
+        value = arguments.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InvalidArgument(f"{name} is a whole number of bytes")
+        if value is not None and not 0 <= value <= BYTES_MAX:
+            raise InvalidArgument(f"{name} is 0 to {BYTES_MAX}")
+        bytes_of[name] = value
+    access.set_limits(**bytes_of)
+    return access.limits()
+
+
+def _reload(access: ControlAccess, _arguments: dict[str, Plain]) -> Plain:
+    access.reload()
+    return {}
+
+
+_OF_SERVERS: dict[str, Callable[[ControlAccess, dict[str, Plain]], Plain]] = {
+    "connections": lambda access, _: access.connections(),
+    "channels": lambda access, _: access.channels(),
+    "consumers": _consumers,
+    "close": _close,
+    "limits": lambda access, _: access.limits(),
+    "set_limits": _set_limits,
+    "reload": _reload,
+}
 
 
 def _do(

@@ -80,7 +80,7 @@ pub struct BrokerStatistics {
     pub unacked: u64,
     pub scheduled: u64,
     pub timers: u64,
-    /// Bytes of messages waiting in memory, counted only if there is a limit.
+    /// Bytes of messages waiting in memory.
     pub memory_bytes: u64,
     pub memory_bytes_max: Option<u64>,
     /// None for a broker in memory.
@@ -454,6 +454,18 @@ impl Broker {
         self.core
             .storage()
             .is_none_or(|s| s.journal().wait_space(timeout))
+    }
+
+    /// Changes how many bytes messages waiting in memory may take before publishers are refused. It counts at once, until
+    /// the broker is closed; 0 refuses them whatever there is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a limit that is too small to be kept.
+    pub fn set_memory_bytes_max(&self, bytes: u64) -> Result<(), Error> {
+        if self.core.memory.set_limit(bytes)? {
+            self.core.watchers.notify();
+        }
+        Ok(())
     }
 
     /// Whether messages waiting in memory are over the limit, so that publishes are refused. Cheap.

@@ -8,8 +8,11 @@
 //! a line's part has moved by [`STEP_BYTES`]. It is therefore late by at most `SHARDS * STEP_BYTES`, which is why
 //! limits below [`LIMIT_BYTES_MIN`] are refused.
 //!
+//! The limit can be changed at any time. A limit of nothing makes publishers wait whatever there is: an operator's way to
+//! stop them.
+//!
 //! All counting is Relaxed: the numbers stand for themselves. `over` is a flag that publishers poll; who sees it late
-//! publishes one message more.
+//! publishes one message more. It is written under `judging`, so that of two looks at sum and limit the later one counts.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -32,15 +35,19 @@ const RESUME_PERCENT: i64 = 90;
 /// RabbitMQ's default watermark.
 const DEFAULT_PERCENT: u64 = 60;
 
+const NO_LIMIT: i64 = i64::MAX;
+
 #[repr(align(64))]
 #[derive(Default)]
 struct Shard(AtomicI64);
 
 pub(crate) struct Meter {
     shards: [Shard; SHARDS],
-    limit_bytes: Option<i64>,
+    /// [`NO_LIMIT`] for none.
+    limit_bytes: AtomicI64,
     over: AtomicBool,
-    waiting: Mutex<()>,
+    /// Held by who decides about `over`, and by who waits for it.
+    judging: Mutex<()>,
     resumed: Condvar,
 }
 
@@ -51,20 +58,39 @@ pub(crate) fn shard_index() -> usize {
     MINE.with(|mine| *mine)
 }
 
+fn checked(limit_bytes: u64) -> Result<i64, Error> {
+    if limit_bytes != 0 && limit_bytes < LIMIT_BYTES_MIN {
+        return Err(Error::InvalidArgument(format!(
+            "memory limit below {LIMIT_BYTES_MIN} bytes cannot be kept with any precision: give more, or 0 to make publishers wait"
+        )));
+    }
+    Ok(i64::try_from(limit_bytes).unwrap_or(NO_LIMIT))
+}
+
 impl Meter {
+    /// `limit_bytes` is none for no limit.
     pub(crate) fn new(limit_bytes: Option<u64>) -> Result<Meter, Error> {
-        if limit_bytes.is_some_and(|limit| limit < LIMIT_BYTES_MIN) {
-            return Err(Error::InvalidArgument(format!(
-                "memory limit below {LIMIT_BYTES_MIN} bytes cannot be kept with any precision: give more, or leave it out"
-            )));
-        }
+        let limit_bytes = limit_bytes.map_or(Ok(NO_LIMIT), checked)?;
         Ok(Meter {
             shards: Default::default(),
-            limit_bytes: limit_bytes.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)),
-            over: AtomicBool::new(false),
-            waiting: Mutex::new(()),
+            limit_bytes: AtomicI64::new(limit_bytes),
+            over: AtomicBool::new(limit_bytes == 0),
+            judging: Mutex::new(()),
             resumed: Condvar::new(),
         })
+    }
+
+    /// Changes the limit. True when memory is under it now and was over the one before.
+    pub(crate) fn set_limit(&self, limit_bytes: u64) -> Result<bool, Error> {
+        let limit_bytes = checked(limit_bytes)?;
+        let _judging = self.judging.lock();
+        self.limit_bytes.store(limit_bytes, Relaxed);
+        let over = limit_bytes == 0 || self.sum() > limit_bytes;
+        let was_over = self.over.swap(over, Relaxed);
+        if !over {
+            self.resumed.notify_all();
+        }
+        Ok(was_over && !over)
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -72,7 +98,10 @@ impl Meter {
     }
 
     pub(crate) fn limit_bytes(&self) -> Option<u64> {
-        self.limit_bytes.map(|limit| limit as u64)
+        match self.limit_bytes.load(Relaxed) {
+            NO_LIMIT => None,
+            limit => Some(limit as u64),
+        }
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
@@ -86,43 +115,57 @@ impl Meter {
     /// True when this brought memory back under the limit: whoever waits wants to hear of it.
     #[must_use]
     pub(crate) fn add(&self, bytes: i64) -> bool {
-        let Some(limit) = self.limit_bytes else {
-            return false;
-        };
         let old = self.shards[shard_index()].0.fetch_add(bytes, Relaxed);
         if old / STEP_BYTES == (old + bytes) / STEP_BYTES && !(bytes < 0 && self.is_over()) {
             return false;
         }
-        let sum = self.sum();
-        if sum > limit {
-            self.over.store(true, Relaxed);
-        } else if sum <= limit / 100 * RESUME_PERCENT && self.over.swap(false, Relaxed) {
-            drop(self.waiting.lock());
-            self.resumed.notify_all();
-            return true;
+        self.judge()
+    }
+
+    /// Compares sum and limit. True when that let publishers go on.
+    fn judge(&self) -> bool {
+        if self.should_be_over() == self.is_over() {
+            return false;
         }
-        false
+        let _judging = self.judging.lock();
+        let over = self.should_be_over();
+        let was_over = self.over.swap(over, Relaxed);
+        if !over {
+            self.resumed.notify_all();
+        }
+        was_over && !over
+    }
+
+    fn should_be_over(&self) -> bool {
+        let limit = self.limit_bytes.load(Relaxed);
+        let most = if self.is_over() {
+            limit / 100 * RESUME_PERCENT
+        } else {
+            limit
+        };
+        limit == 0 || self.sum() > most
     }
 
     /// False when the time is over.
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> bool {
-        let mut waiting = self.waiting.lock();
+        let mut judging = self.judging.lock();
         match timeout {
             None => {
-                self.resumed.wait_while(&mut waiting, |()| self.is_over());
+                self.resumed.wait_while(&mut judging, |()| self.is_over());
                 true
             }
             Some(timeout) => !self
                 .resumed
-                .wait_while_for(&mut waiting, |()| self.is_over(), timeout)
+                .wait_while_for(&mut judging, |()| self.is_over(), timeout)
                 .timed_out(),
         }
     }
 
     /// The broker closes: nobody waits for memory any more.
     pub(crate) fn release(&self) {
+        let _judging = self.judging.lock();
+        self.limit_bytes.store(NO_LIMIT, Relaxed);
         self.over.store(false, Relaxed);
-        drop(self.waiting.lock());
         self.resumed.notify_all();
     }
 }
@@ -173,10 +216,50 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_is_counted() {
+    fn without_a_limit_it_is_never_over() {
         let meter = Meter::new(None).unwrap();
-        assert!(!meter.add(i64::MAX));
-        assert_eq!(meter.used_bytes(), 0);
+        assert!(!meter.add(1 << 60));
+        assert!(!meter.is_over());
+        assert_eq!((meter.used_bytes(), meter.limit_bytes()), (1 << 60, None));
+    }
+
+    #[test]
+    fn a_new_limit_counts_at_once() {
+        let meter = Meter::new(Some(10 * LIMIT_BYTES_MIN)).unwrap();
+        let used = 2 * LIMIT_BYTES_MIN as i64;
+        let _ = meter.add(used);
+        assert!(!meter.set_limit(LIMIT_BYTES_MIN).unwrap());
+        assert!(meter.is_over());
+        // Once it is under the new one it is under, however near.
+        assert!(meter.set_limit(used as u64).unwrap());
+        assert!(!meter.is_over());
+        assert!(!meter.set_limit(LIMIT_BYTES_MIN).unwrap());
+        assert!(meter.set_limit(10 * LIMIT_BYTES_MIN).unwrap());
+        assert!(!meter.set_limit(20 * LIMIT_BYTES_MIN).unwrap()); // it was not over
+        assert_eq!(meter.limit_bytes(), Some(20 * LIMIT_BYTES_MIN));
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_always_over() {
+        let meter = Meter::new(None).unwrap();
+        assert!(!meter.set_limit(0).unwrap());
+        assert!(meter.is_over());
+        let _ = meter.add(STEP_BYTES);
+        assert!(!meter.add(-STEP_BYTES));
+        assert!(meter.is_over());
+        assert!(meter.set_limit(LIMIT_BYTES_MIN).unwrap());
+        assert!(!meter.is_over());
+        assert!(Meter::new(Some(0)).unwrap().is_over());
+    }
+
+    #[test]
+    fn a_new_limit_lets_go_who_waits() {
+        let meter = Meter::new(Some(0)).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| meter.wait(None));
+            assert!(meter.set_limit(LIMIT_BYTES_MIN).unwrap());
+            assert!(waiter.join().unwrap());
+        });
     }
 
     #[test]
@@ -197,5 +280,6 @@ mod tests {
     #[test]
     fn a_limit_too_small_to_keep_is_refused() {
         assert!(Meter::new(Some(1)).is_err());
+        assert!(Meter::new(None).unwrap().set_limit(1).is_err());
     }
 }

@@ -193,6 +193,12 @@ impl Engine {
         self.shared.broker.durable().0
     }
 
+    /// Changes how many bytes messages waiting in memory may take; at once, and until the broker is closed.
+    fn set_memory_bytes_max(&self, bytes: u64) -> Result<()> {
+        let _call = self.shared.enter();
+        Ok(self.shared.broker.set_memory_bytes_max(bytes)?)
+    }
+
     /// A receipt for everything done so far.
     fn barrier(&self) -> Result<u64> {
         Ok(self.shared.broker.barrier()?.0)

@@ -141,6 +141,9 @@ pub trait Session: Send + Sync {
     /// State and history, for listings.
     fn info(&self) -> SessionInfo;
 
+    /// Its open channels, by number, for listings. A protocol without channels has one.
+    fn channels(&self) -> Vec<ChannelInfo>;
+
     /// Whether something of this connection waits for memory or disk.
     fn is_blocked(&self) -> bool;
 }
@@ -180,4 +183,25 @@ pub struct SessionInfo {
     pub messages_in: u64,
     /// Messages delivered.
     pub messages_out: u64,
+}
+
+/// State of one channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its number.
+    pub number: u16,
+    /// Whether its publishes are confirmed.
+    pub confirm: bool,
+    /// Whether it is in a transaction.
+    pub transactional: bool,
+    /// Unsettled deliveries of each consumer that starts now; 0 is no limit.
+    pub prefetch: u32,
+    /// Unsettled deliveries over all consumers; 0 is no limit.
+    pub global_prefetch: u32,
+    /// The engine's numbers of its consumers.
+    pub consumers: Vec<u32>,
+    /// Deliveries that are not settled.
+    pub unacked: usize,
+    /// Publishes that are not confirmed.
+    pub unconfirmed: usize,
 }

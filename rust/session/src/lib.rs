@@ -35,7 +35,7 @@ pub use access::{
     VirtualHostLimits,
 };
 pub use confirms::{Confirm, Confirms, Verdict};
-pub use connection::{Credentials, Peer, Secret, Session, SessionInfo, Status};
+pub use connection::{ChannelInfo, Credentials, Peer, Secret, Session, SessionInfo, Status};
 pub use failure::{Failure, FailureKind};
 pub use faults::Faults;
 pub use front::{Admission, Alarms, ChannelAdmission, Counter, FrontCounters, FrontEnd, Identity};

@@ -1,7 +1,8 @@
 //! What a listing shows of a session.
 
-use wherry_session::SessionInfo;
+use wherry_session::{ChannelInfo, SessionInfo};
 
+use super::channel::Channel;
 use super::state::State;
 
 impl State {
@@ -39,8 +40,32 @@ impl State {
         info
     }
 
+    pub(super) fn channel_infos(&self) -> Vec<ChannelInfo> {
+        let open = self.channels.iter().filter(|ch| !ch.closing);
+        let mut infos: Vec<_> = open.map(channel_info).collect();
+        infos.sort_by_key(|info| info.number);
+        infos
+    }
+
     /// Whether something waits for memory or disk.
     pub(super) fn is_blocked(&self) -> bool {
         self.cn.stuck.is_some()
+    }
+}
+
+fn channel_info(ch: &Channel) -> ChannelInfo {
+    let holders = ch.consumers.values();
+    let holders = holders.filter_map(|slot| ch.holders.get(*slot as usize)?.as_ref());
+    let mut consumers: Vec<_> = holders.map(|holder| holder.consumer.id()).collect();
+    consumers.sort_unstable();
+    ChannelInfo {
+        number: ch.number,
+        confirm: ch.confirms.is_selected(),
+        transactional: ch.tx.is_some(),
+        prefetch: ch.prefetch,
+        global_prefetch: ch.prefetch_global.as_ref().map_or(0, |one| one.limit()),
+        consumers,
+        unacked: ch.handouts.live(),
+        unconfirmed: ch.confirms.unconfirmed(),
     }
 }

@@ -46,7 +46,7 @@ mod wakeups;
 mod writing;
 
 pub use tx::TRANSACTION_BYTES_MAX;
-pub use wherry_session::{Credentials, Peer, Secret, SessionInfo, Status};
+pub use wherry_session::{ChannelInfo, Credentials, Peer, Secret, SessionInfo, Status};
 
 use std::sync::Arc;
 
@@ -127,6 +127,10 @@ impl wherry_session::Session for Session {
 
     fn info(&self) -> SessionInfo {
         self.state.lock().info()
+    }
+
+    fn channels(&self) -> Vec<ChannelInfo> {
+        self.state.lock().channel_infos()
     }
 
     fn is_blocked(&self) -> bool {

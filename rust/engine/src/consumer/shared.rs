@@ -82,6 +82,11 @@ impl SharedPrefetch {
         self.tell();
     }
 
+    /// The limit; 0 is none.
+    pub fn limit(&self) -> u32 {
+        u32::try_from(self.limit.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
+    }
+
     /// Deliveries that the consumers hold together.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)

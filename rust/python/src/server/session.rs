@@ -211,6 +211,24 @@ impl Session {
         Some(self.session.info().virtual_host).filter(|host| !host.is_empty())
     }
 
+    /// What there is to know about each open channel.
+    fn channels<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let channels = self.session.channels();
+        let described = channels.into_iter().map(|channel| {
+            let dict = PyDict::new(py);
+            dict.set_item("number", channel.number)?;
+            dict.set_item("confirm", channel.confirm)?;
+            dict.set_item("transactional", channel.transactional)?;
+            dict.set_item("prefetch", channel.prefetch)?;
+            dict.set_item("global_prefetch", channel.global_prefetch)?;
+            dict.set_item("unacked", channel.unacked)?;
+            dict.set_item("unconfirmed", channel.unconfirmed)?;
+            dict.set_item("consumers", channel.consumers)?;
+            Ok(dict)
+        });
+        described.collect()
+    }
+
     /// What there is to know about the connection.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let info = self.session.info();

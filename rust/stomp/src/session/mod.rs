@@ -30,6 +30,7 @@ mod deliver;
 mod destination;
 mod endpoint;
 mod headers;
+mod info;
 mod input;
 mod message_head;
 mod output;
@@ -45,7 +46,7 @@ mod transactions;
 mod value;
 
 pub use transactions::{ACTIONS_MAX, TRANSACTION_BYTES_MAX, TRANSACTIONS_MAX};
-pub use wherry_session::{Credentials, Peer, Secret, SessionInfo, Status};
+pub use wherry_session::{ChannelInfo, Credentials, Peer, Secret, SessionInfo, Status};
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -174,6 +175,10 @@ impl wherry_session::Session for Session {
 
     fn info(&self) -> SessionInfo {
         self.state.lock().info()
+    }
+
+    fn channels(&self) -> Vec<ChannelInfo> {
+        self.state.lock().channel_infos()
     }
 
     fn is_blocked(&self) -> bool {

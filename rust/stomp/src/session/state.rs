@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use wherry_engine::{Broker, Notify, Ticket};
-use wherry_session::{Failure, FailureKind, FrontEnd, Peer, SessionInfo, Status};
+use wherry_session::{Failure, FailureKind, FrontEnd, Peer, Status};
 
 use super::connection::{
     Connection, HANDSHAKE_BYTES_MAX, Pause, Phase, frame_limits, handshake_limits,
@@ -19,7 +19,7 @@ use super::subscriptions::{Subscription, Subscriptions, Turn};
 use super::time::Times;
 use super::transactions::{self, Transactions};
 use super::{Settings, run, send, settle, subscribe};
-use crate::codec::{Ahead, Frame, FrameError, Name, Next, Parser, Version};
+use crate::codec::{Ahead, Frame, FrameError, Name, Next, Parser};
 
 /// What follows from a frame that was worked off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -557,53 +557,6 @@ impl State {
             status |= Status::AUTHENTICATE;
         }
         status
-    }
-
-    pub(super) fn is_blocked(&self) -> bool {
-        self.core.cn.stuck.is_some()
-    }
-
-    pub(super) fn info(&self) -> SessionInfo {
-        let cn = &self.core.cn;
-        let running = cn.phase == Phase::Running;
-        let mut info = SessionInfo {
-            peer: cn.peer.clone(),
-            state: if self.is_blocked() {
-                "blocked"
-            } else {
-                cn.phase.as_str()
-            },
-            user: cn.user.clone(),
-            virtual_host: cn
-                .open
-                .as_ref()
-                .map(|open| open.host.name().to_string())
-                .unwrap_or_default(),
-            protocol: match cn.version {
-                _ if cn.user.is_empty() => "STOMP",
-                Version::V1_0 => "STOMP 1.0",
-                Version::V1_1 => "STOMP 1.1",
-                Version::V1_2 => "STOMP 1.2",
-            },
-            // The shorter of the two: it is how often somebody has to look at the clock.
-            heartbeat_seconds: [cn.beats.0, cn.beats.1]
-                .into_iter()
-                .filter(|ms| *ms != 0)
-                .min()
-                .map_or(0, |ms| u16::try_from(ms / 1000).unwrap_or(u16::MAX)),
-            channels: usize::from(running),
-            unconfirmed: cn.output.held(),
-            bytes_in: cn.traffic.bytes_in,
-            bytes_out: cn.traffic.bytes_out,
-            messages_in: cn.traffic.messages_in,
-            messages_out: cn.traffic.messages_out,
-            ..SessionInfo::default()
-        };
-        for one in self.core.subscriptions.iter() {
-            info.consumers += usize::from(!one.leaving);
-            info.unacked += one.consumer.unacked();
-        }
-        info
     }
 }
 

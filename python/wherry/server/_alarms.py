@@ -1,0 +1,164 @@
+"""Why publishers wait: too much in memory, too little room on the disk. Everything here runs on the
+server's loop.
+
+Memory is over its limit when the engine says so: a session whose publish was refused finds out. The
+disk is looked at once a second. Both limits are the configuration's when the server starts, and can
+be changed while it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry import _core
+    from wherry.server._loop import Event, Loop
+    from wherry.server._settings import Settings
+
+log = logging.getLogger("wherry.server")
+
+# Between two looks at the disk.
+LOOK_SECONDS = 1.0
+
+
+class Alarms:
+    """The alarms of one server.
+
+    Args:
+        resume: called when publishers may have room again.
+    """
+
+    def __init__(
+        self,
+        engine: _core.Engine,
+        front: _core.FrontEnd,
+        settings: Settings,
+        loop: Loop,
+        resume: Callable[[], None],
+    ) -> None:
+        self.memory = False
+        self.disk = False
+        self._engine = engine
+        self._front = front
+        self._loop = loop
+        self._resume = resume
+        self._directory = settings.directory
+        self._disk_free_bytes_min = settings.disk_free_bytes_min
+        self._disk_free_bytes: int | None = None
+        # Ends the wait for the next look.
+        self._look: Event = loop.event()
+
+    def _set(self, *, memory: bool, disk: bool) -> None:
+        self.memory, self.disk = memory, disk
+        self._front.set_alarms(memory=memory, disk=disk)
+
+    # Memory
+
+    def look_at_memory(self) -> bool:
+        """Compare with the engine; whether that changed the alarm."""
+        full = self._front.memory_full()
+        if full is self.memory:
+            return False
+        log.warning(
+            "messages waiting in memory are %s",
+            "over the limit: publishers wait" if full else "under the limit again",
+        )
+        self._set(memory=full, disk=self.disk)
+        return True
+
+    # The disk
+
+    async def watch_disk(self, directory: str) -> None:
+        """Hold publishers back, and tell them, while the volume has too little space, or none for
+        the journal's next segment.
+        """
+        while True:
+            try:
+                # A network volume may take its time.
+                free = await self._loop.in_thread(_free_bytes, directory)
+            except OSError as error:
+                log.warning("cannot see how much space %s has: %s", directory, error)
+            else:
+                self._disk_has(free, directory)
+            await self._look.wait(LOOK_SECONDS)
+            if self._look.is_set():
+                self._look = self._loop.event()
+
+    def _disk_has(self, free: int, directory: str) -> None:
+        self._disk_free_bytes = free
+        journal = self._engine.statistics()["journal"]
+        least = self._disk_free_bytes_min
+        low = free < least or (journal is not None and journal["disk_full"])
+        if low is self.disk:
+            return
+        self._set(memory=self.memory, disk=low)
+        if low and free >= least:
+            log.error(
+                "%s has %d bytes free, too few for another segment of the journal: publishers wait "
+                "until there is more",
+                directory,
+                free,
+            )
+        elif low:
+            log.error(
+                "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
+                "there is more",
+                directory,
+                free,
+                least,
+            )
+        else:
+            log.warning("%s has space again: publishers go on", directory)
+        self._resume()
+
+    # For operators
+
+    def limits(self) -> dict[str, Any]:
+        """The limits in force, what there is, and whether publishers wait. Of the disk there is
+        nothing for a server in memory.
+        """
+        statistics = self._engine.statistics()
+        return {
+            "memory_bytes_max": statistics["memory_bytes_max"],
+            "memory_bytes": statistics["memory_bytes"],
+            "memory_alarm": self._front.memory_full(),
+            "disk_free_bytes_min": None if self._directory is None else self._disk_free_bytes_min,
+            "disk_free_bytes": self._disk_free_bytes,
+            "disk_alarm": self.disk,
+        }
+
+    def set_limits(self, memory_bytes_max: int | None, disk_free_bytes_min: int | None) -> None:
+        """Change what is given, until the server ends.
+
+        Raises:
+            InvalidArgument: a limit that cannot be kept.
+        """
+        from wherry._errors import InvalidArgument
+
+        if disk_free_bytes_min is not None:
+            if disk_free_bytes_min < 0:
+                raise InvalidArgument(f"a limit of {disk_free_bytes_min} bytes: 0 is the least")
+            if self._directory is None:
+                raise InvalidArgument("this server is in memory: no disk is watched")
+        if memory_bytes_max is not None:
+            self._engine.set_memory_bytes_max(memory_bytes_max)
+            log.warning("the memory limit is %d bytes now", memory_bytes_max)
+            self.look_at_memory()
+            self._resume()
+        if disk_free_bytes_min is not None:
+            self._disk_free_bytes_min = disk_free_bytes_min
+            log.warning("disk.free_bytes_min is %d now", disk_free_bytes_min)
+            self._look.set()
+
+
+def _free_bytes(directory: str) -> int:
+    if hasattr(os, "statvfs"):
+        volume = os.statvfs(directory)
+        return volume.f_bavail * volume.f_frsize
+    import shutil
+
+    return shutil.disk_usage(directory).free
