@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import logging
@@ -9,6 +10,7 @@ import resource
 import socket
 import threading
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pika
 import psutil
@@ -17,6 +19,9 @@ import pytest
 import wherry.testing
 from clients import Raw, channel, connect, long, method, short
 from wherry.server import _alarms, _connection
+from wherry.server._listener import Endpoint
+from wherry.server._poll import READ
+from wherry.server._settings import Listen
 
 if TYPE_CHECKING:
     from wherry.testing import TestBroker
@@ -134,6 +139,29 @@ def test_no_descriptors_left(broker: TestBroker, caplog: pytest.LogCaptureFixtur
         waiting.settimeout(10)
         assert waiting.recv(1) == b"\x01"  # accepted now
         waiting.close()
+
+
+def test_it_does_not_say_ten_times_a_second_that_none_are_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub, sock = mock.Mock(), mock.Mock()
+    hub.now.return_value = 0.0
+    sock.getsockname.return_value = ("127.0.0.1", 5672)
+    sock.accept.side_effect = OSError(errno.EMFILE, "Too many open files")
+    endpoint = Endpoint(sock, Listen("127.0.0.1", 5672), None)
+    endpoint.start(hub)
+    warnings = []
+    for tenths in range(205):
+        hub.now.return_value = tenths / 10
+        endpoint.on_ready(READ)
+        seconds, go_on = hub.later.call_args.args
+        assert seconds == 0.1
+        go_on()
+        if caplog.messages:
+            warnings.append((hub.now.return_value, *caplog.messages))
+            caplog.clear()
+    said = "cannot accept on amqp://127.0.0.1:5672/: Too many open files: trying again"
+    assert warnings == [(0, said), (10, said), (20, said)]
 
 
 def test_publishers_are_blocked_while_memory_is_full() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ _ACCEPTS_PER_TURN = 32
 # When the process or the system has no descriptor left, accept again after so many seconds. Those
 # who wait stay in the backlog meanwhile.
 ACCEPT_PAUSE_SECONDS = 0.1
+
+# And say so once in so many seconds: it may last, and ten lines a second would bury all others.
+ACCEPT_WARNING_SECONDS = 10.0
 
 # The client changed its mind between connecting and being accepted, or its network did.
 _ITS_OWN_FAULT = {
@@ -49,7 +53,18 @@ _SCHEMES = {
 class Endpoint:
     """One address that the server listens on."""
 
-    __slots__ = ("_hub", "_paused", "context", "host", "path", "port", "protocol", "socket", "tls")
+    __slots__ = (
+        "_hub",
+        "_paused",
+        "_warned_at",
+        "context",
+        "host",
+        "path",
+        "port",
+        "protocol",
+        "socket",
+        "tls",
+    )
 
     def __init__(
         self, sock: socket.socket, address: Listen, context: ssl.SSLContext | None
@@ -63,6 +78,8 @@ class Endpoint:
         # Of connections accepted from now on.
         self.context = context
         self._paused = False
+        # A moment of the loop's clock.
+        self._warned_at = -math.inf
         self._hub: Hub | None = None
 
     @property
@@ -106,12 +123,15 @@ class Endpoint:
             except OSError as error:
                 if error.errno in _ITS_OWN_FAULT:
                     continue
-                log.warning(
-                    "cannot accept on %s: %s: trying again", self.url, error.strerror or error
-                )
+                self._warn(hub.now(), error)
                 self.pause()
                 return
             hub.accepted(sock, address, self)
+
+    def _warn(self, now: float, error: OSError) -> None:
+        if now - self._warned_at >= ACCEPT_WARNING_SECONDS:
+            self._warned_at = now
+            log.warning("cannot accept on %s: %s: trying again", self.url, error.strerror or error)
 
     def on_again(self) -> None:
         """Never asked for."""
