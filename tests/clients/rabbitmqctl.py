@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import WherryError
 from wherry.server.config_reading import parse_size
-from wherry.server.config_schema import Memory
+from wherry.server.config_schema import Disk, Memory
 from wherry.server.control import ControlClient
 from wherry.server.users import UserStore
 
@@ -37,6 +38,8 @@ VARIABLE = "WHERRY_SUITE_BROKER"
 SECONDS_MAX = 60.0
 # Of RabbitMQ's process when it has nothing to do.
 LEAST_MEMORY_BYTES = 64 << 20
+# More than any disk has.
+EVERYTHING_BYTES = 1 << 62
 
 
 class Impossible(Exception):
@@ -187,6 +190,25 @@ def set_disk_free_limit(arguments: list[str]) -> None:
     _ask("set_limits", disk_free_bytes_min=int(parse_size(arguments[0])))
 
 
+ALARM = re.compile(
+    r"rabbit_alarm:(set|clear)_alarm\(\{+resource_limit, (memory|disk), node\(\)\}.*\)\."
+)
+
+
+def eval_(arguments: list[str]) -> None:
+    """Of Erlang only what sets an alarm and clears it."""
+    found = ALARM.fullmatch(arguments[0])
+    if found is None:
+        raise Impossible(f"there is no Erlang in it: {arguments[0]}")
+    is_set, what = found[1] == "set", found[2]
+    if what == "memory":
+        _ask("set_limits", memory_bytes_max=0 if is_set else Memory().bytes_max())
+    else:
+        most = Disk().free_bytes_min
+        _ask("set_limits", disk_free_bytes_min=EVERYTHING_BYTES if is_set else most)
+        _until(lambda: _ask("limits")["disk_alarm"] is is_set, "the disk was not looked at")
+
+
 # Users
 
 
@@ -284,11 +306,11 @@ def start_app(_arguments: list[str]) -> None:
 
 
 COMMANDS = {
-    function.__name__: function
+    function.__name__.rstrip("_"): function
     for function in (
         *(list_connections, close_connection, close_all_connections),
         *(set_policy, clear_policy, add_vhost, delete_vhost, delete_queue),
-        *(set_vm_memory_high_watermark, set_disk_free_limit),
+        *(set_vm_memory_high_watermark, set_disk_free_limit, eval_),
         *(add_user, delete_user, set_user_tags, set_permissions, clear_permissions),
         *(set_topic_permissions, clear_topic_permissions, stop_app, start_app),
     )

@@ -102,6 +102,8 @@ API.
 """
 
 _JAVA_SERVER = [
+    "BlockedConnection",
+    "MemoryAlarms",
     "XDeathHeaderGrowth",
     "Permissions",
     "TopicPermissions",

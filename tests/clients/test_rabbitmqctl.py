@@ -103,5 +103,16 @@ def test_limits_at_which_publishers_wait(broker: brokers.Broker) -> None:
         while heard != ["blocked", "on"]:
             connection.process_data_events(1)
         assert channel.queue_declare("q", passive=True).method.message_count == 1
+        for what in ("memory", "disk"):
+            heard.clear()
+            alarm = f"{{resource_limit, {what}, node()}}"
+            ctl(broker, "eval", f"rabbit_alarm:set_alarm({{{alarm}, []}}).")
+            channel.basic_publish("", "q", b"x")
+            while heard != ["blocked"]:
+                connection.process_data_events(1)
+            ctl(broker, "eval", f"rabbit_alarm:clear_alarm({alarm}).")
+            while heard != ["blocked", "on"]:
+                connection.process_data_events(1)
+    assert "no Erlang" in ctl(broker, "eval", "1 + 1.", status=1)
     ctl(broker, "set_vm_memory_high_watermark", "absolute", "100MB")
     ctl(broker, "set_disk_free_limit", "1GB")
