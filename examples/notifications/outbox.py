@@ -37,10 +37,17 @@ class Outbox:
         self._store = store
         self._exchange = exchange
         self._news = trio.Event()
+        self._empty = trio.Event()
 
     def wake(self) -> None:
         """Something was put into the outbox."""
         self._news.set()
+        if self._empty.is_set():
+            self._empty = trio.Event()
+
+    async def drained(self) -> None:
+        """Wait until everything that `wake` told of is published and marked."""
+        await self._empty.wait()
 
     async def run(self) -> None:
         """Publish what is there, then whatever comes, until cancelled."""
@@ -48,6 +55,8 @@ class Outbox:
             self._news = trio.Event()  # before the look: what comes after it is told
             posts = await trio.to_thread.run_sync(self._store.unsent, BATCH)
             if not posts:
+                if not self._news.is_set():
+                    self._empty.set()
                 await self._news.wait()
                 continue
             try:

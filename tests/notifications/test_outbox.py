@@ -44,8 +44,8 @@ def settings(directory: Path) -> Settings:
 async def sent(program: Program) -> list[str]:
     """What is in Ada's mailbox when the outbox is empty."""
     with trio.fail_after(20):
-        while program.store.unsent(1):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+        await program.outbox.drained()
+    assert program.store.unsent(1) == []
     messages = program.broker.queue("mailbox.ada").browse(10_000)
     return [json.loads(message.body)["text"] for message in messages]
 
