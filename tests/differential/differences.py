@@ -1,6 +1,6 @@
 """Where Wherry means to answer otherwise than RabbitMQ 3.10, each with its reason.
 
-`GOLDEN` maps a case to the reason and a judge of all its answers. Anything that is not listed must
+`MEANT` maps a case to the reason and a judge of all its answers. Anything that is not listed must
 be equal.
 """
 
@@ -44,7 +44,7 @@ _OCTETS = "RabbitMQ prints the octets as an Erlang term; the code is the same"
 
 _NEWER = "as newer RabbitMQs do it"
 
-GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
+MEANT: dict[str, tuple[str, Callable[[Answers], bool]]] = {
     "queue redeclare x-queue-type changed": (
         "what a quorum queue must be is looked at before it is compared",
         closes_channel(406),

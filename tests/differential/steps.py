@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from wire.peer import Peer, Silence
 
 if TYPE_CHECKING:
+    from wire.brokers import Broker
     from wire.peer import Event
 
 ROUNDS = 3
@@ -321,9 +322,7 @@ def prefix() -> str:
     return f"{uuid.uuid4().hex[:8]}."
 
 
-def run_all(
-    host: str, port: int, prefix: str, steps: list[list[Any]]
-) -> list[dict[str, list[Any]]]:
+def run_all(broker: Broker, prefix: str, steps: list[list[Any]]) -> list[dict[str, list[Any]]]:
     """Observations, one a step."""
-    with Run(host, port, prefix) as run:
+    with Run(broker.host, broker.port, prefix) as run:
         return [run.step(step) for step in steps]

@@ -1,86 +1,50 @@
-"""Random sequences against RabbitMQ and Wherry at once, compared step by step. Skipped where
-RabbitMQ is not installed.
-
-`WHERRY_SEEDS=1000:1100` chooses other seeds than the fixed ones. A failing sequence is made
-shorter by leaving steps out before it is reported.
-"""
+"""Random sequences of methods of AMQP (`random_pair`)."""
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from differential import differences
+from differential import differences, random_pair
 from differential.random_steps import QUEUES, Generator
-from differential.shrink import shrink
 from differential.steps import Run, prefix
-from wire import brokers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STEPS = 60
+    from wire import brokers
 
-FIRST, _, LAST = os.environ.get("WHERRY_SEEDS", "0:20").partition(":")
-SEEDS = range(int(FIRST), int(LAST))
+STEPS = 60
 
 pytestmark = pytest.mark.timeout(300)
 
-Observation = tuple[dict[str, Any], dict[str, Any]]
-
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[brokers.Broker, brokers.Broker]]:
-    reference = os.environ.get("WHERRY_TEST_REFERENCE", "rabbitmq")
-    try:
-        with brokers.start(reference) as rabbitmq, brokers.start() as subject:
-            yield rabbitmq, subject
-    except brokers.Unavailable as reason:
-        pytest.skip(str(reason))
+def pair() -> Iterator[random_pair.Pair]:
+    yield from random_pair.pair()
 
 
-def observe(broker: brokers.Broker, steps: list[Any]) -> list[Observation]:
+def observe(broker: brokers.Broker, steps: list[Any]) -> list[Any]:
     with Run(broker.host, broker.port, prefix()) as run:
         run.skip_closed = True
         return [(run.step(step), run.counts(QUEUES)) for step in steps]
 
 
-def first_difference(
-    pair: tuple[brokers.Broker, brokers.Broker], steps: list[Any]
-) -> tuple[int, Observation, Observation] | None:
-    seen = [json.loads(json.dumps(observe(broker, steps))) for broker in pair]
-    for at, (wanted, got) in enumerate(zip(*seen, strict=True)):
-        if differences.same(steps[: at + 1], wanted, got):
-            continue
-        return at, wanted, got
+def differ(steps: list[Any], first: list[Any], second: list[Any]) -> random_pair.Difference | None:
+    for at, (wanted, got) in enumerate(zip(first, second, strict=True)):
+        if not differences.same(steps[: at + 1], wanted, got):
+            return at, wanted, got
     return None
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_same_answers(seed: int, pair: tuple[brokers.Broker, brokers.Broker]) -> None:
-    steps = Generator(seed).sequence(STEPS)
-    found = first_difference(pair, steps)
-    if found is None:
-        return
-    steps = steps[: found[0] + 1]
-    # A difference that does not come again was a matter of timing between queues, which
-    # nobody promises.
-    again = first_difference(pair, steps)
-    if again is None:
-        return
-    steps = shrink(
-        steps,
-        lambda step: step[2] in ("connect", "open"),
-        lambda fewer: first_difference(pair, fewer) is not None,
-    )
-    found = first_difference(pair, steps) or again
-    listing = "\n".join(json.dumps(step) for step in steps)
-    pytest.fail(
-        f"seed {seed}\n{listing}\n"
-        f"{pair[0].kind}: {json.dumps(found[1])}\n"
-        f"{pair[1].kind}: {json.dumps(found[2])}",
-        pytrace=False,
+@pytest.mark.parametrize("seed", random_pair.seeds(20))
+def test_same_answers(seed: int, pair: random_pair.Pair) -> None:
+    random_pair.check(
+        pair,
+        seed,
+        Generator(seed).sequence(STEPS),
+        observe=observe,
+        differ=differ,
+        needed=lambda step: step[2] in ("connect", "open"),
     )

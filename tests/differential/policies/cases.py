@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from differential.cases import declare, do, publish
+from differential.cases.language import declare, do, publish
 from differential.policies.steps import CLEAR, SET
 
 Step = list[Any]

@@ -1,6 +1,6 @@
 """Where Wherry means to answer otherwise than RabbitMQ 3.10, each with its reason.
 
-`GOLDEN` maps a case to the reason and a judge of all its answers. Anything that is not listed must
+`MEANT` maps a case to the reason and a judge of all its answers. Anything that is not listed must
 be equal, but for what `comparable` takes away.
 
 The server calls itself RabbitMQ 3.13.7. The sources of that plugin were read beside those of
@@ -65,7 +65,7 @@ _SPECIFICATION = "the specification demands it"
 _NO_DEFAULT_LOGIN = "there is no default login"
 _ARGUMENTS = "an argument of the queue is no header of the message"
 
-GOLDEN: dict[str, tuple[str, Callable[[Answers], bool]]] = {
+MEANT: dict[str, tuple[str, Callable[[Answers], bool]]] = {
     "connect without login": (_NO_DEFAULT_LOGIN, error("Bad CONNECT", "Missing login")),
     "connect without passcode": (_NO_DEFAULT_LOGIN, error("Bad CONNECT", "Missing login")),
     "connect with an escaped passcode": (

@@ -4,33 +4,14 @@ differential.stomp.record [CASE...]`.
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 
-from differential.steps import prefix
+from differential.golden import Golden
 from differential.stomp.cases import CASES
 from differential.stomp.steps import run_all
 from wire import brokers
 
-GOLDEN = Path(__file__).with_name("golden.json")
-
-
-def main() -> None:
-    names = sys.argv[1:] or list(CASES)
-    known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
-    with brokers.start("rabbitmq", stomp=brokers.Stomp()) as broker:
-        for name in names:
-            known[name] = {
-                "steps": CASES[name],
-                "answers": run_all(broker, prefix(), CASES[name]),
-            }
-    golden = {name: known[name] for name in CASES if name in known}
-    lines = [
-        f"{json.dumps(name)}: {json.dumps(one, ensure_ascii=False)}" for name, one in golden.items()
-    ]
-    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
+GOLDEN = Golden(__file__, CASES, run_all, stomp=brokers.Stomp())
 
 if __name__ == "__main__":
-    main()
+    GOLDEN.record(sys.argv[1:])
