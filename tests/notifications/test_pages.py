@@ -182,7 +182,7 @@ def test_a_page_that_polls_sees_the_same_later(
     ada, bob = pages(app.url)
     bob.log_in("bob")
     eventually(bob.status, "Live")
-    ada.log_in("ada", "/poll.html")
+    ada.log_in("ada", "/?poll")
     ada.run("document.querySelector('#seconds').value = '1'")
     eventually(ada.people, {"bob": "online"})
     ada.follow("bob")

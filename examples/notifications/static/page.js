@@ -1,4 +1,4 @@
-// What both pages share: the session, the HTTP API, and what is seen.
+// What both ways share: the session, the HTTP API, and what is seen.
 
 const element = (id) => document.getElementById(id);
 
