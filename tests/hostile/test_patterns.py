@@ -95,7 +95,7 @@ def host() -> Iterator[_core.VirtualHost]:
 
 def policy_of(host: _core.VirtualHost, name: str) -> Any:
     queue, _ = host.declare_queue(name)
-    return _core.policies_of_queue(host, queue)["policy"]
+    return _core.Queue(host, queue)._policies()["policy"]
 
 
 @pytest.mark.parametrize("pattern", CATASTROPHES)
