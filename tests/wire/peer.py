@@ -6,17 +6,14 @@ No client's manners: nothing is retried, answered or hidden, but `connection.clo
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import struct
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from wire import codec
+from wire.line import ANSWER_SECONDS_MAX, Line, Silence
 
-ANSWER_SECONDS_MAX = 10.0
-"""How long an answer may take before a test fails."""
+__all__ = ["ANSWER_SECONDS_MAX", "Event", "Peer", "Silence", "connect"]
 
 
 @dataclass
@@ -38,45 +35,15 @@ class Event:
             raise AttributeError(name) from None
 
 
-class Silence(Exception):
-    """Nothing came in the time allowed."""
-
-
-class Peer:
+class Peer(Line[Event]):
     """A socket to a broker. Close it, or use it as a context manager."""
 
     def __init__(self, host: str, port: int, *, timeout: float = ANSWER_SECONDS_MAX) -> None:
-        self.socket = socket.create_connection((host, port), timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.timeout = timeout
+        super().__init__(host, port, timeout=timeout)
         self.frame_max = 131072
-        self.ended = False
-        self._input = bytearray()
         self._partial: dict[int, tuple[Event, int]] = {}
 
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def reset(self) -> None:
-        """Close so that the other side sees a reset, as when a process is killed with data
-        unread.
-        """
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
     # What goes out.
-
-    def raw(self, data: bytes) -> None:
-        """Send bytes as they are; a peer that has gone is found out when its answer is read."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.socket.settimeout(self.timeout)
-            self.socket.sendall(data)
 
     def send(self, channel: int, name: str, **fields: Any) -> None:
         self.raw(codec.method_frame(channel, name, **fields))
@@ -125,29 +92,8 @@ class Peer:
             if event.name == "eof":
                 raise AssertionError(f"the connection ended while waiting for {names}")
 
-    def read(self, timeout: float | None = None) -> Event:
-        """The next event; `Silence` if there is none in `timeout` seconds."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        while True:
-            event = self._parse()
-            if event is not None:
-                return event
-            if self.ended:
-                return Event(0, "eof")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Silence
-            self.socket.settimeout(left)
-            try:
-                data = self.socket.recv(1 << 18)
-            except TimeoutError:
-                raise Silence from None
-            except ConnectionResetError:
-                data = b""
-            if data:
-                self._input += data
-            else:
-                self.ended = True
+    def _eof(self) -> Event:
+        return Event(0, "eof")
 
     def _parse(self) -> Event | None:
         while True:

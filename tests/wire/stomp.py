@@ -5,15 +5,11 @@ As `wire.peer` is for AMQP: no client's manners, one thread.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import socket
-import struct
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wire.peer import ANSWER_SECONDS_MAX, Silence
+from wire.line import ANSWER_SECONDS_MAX, Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,41 +53,17 @@ def encode(
     return "\n".join([*lines, "", ""]).encode() + body + b"\0"
 
 
-class StompPeer:
+class StompPeer(Line[Frame]):
     """A socket to a broker. Close it, or use it as a context manager."""
 
     def __init__(self, host: str, port: int, *, timeout: float = ANSWER_SECONDS_MAX) -> None:
-        self.socket = socket.create_connection((host, port), timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.timeout = timeout
+        super().__init__(host, port, timeout=timeout)
         self.version = "1.0"
-        self.ended = False
         self.beats = 0
         """Line ends that came between frames."""
-        self._input = bytearray()
         self._receipts = itertools.count(1)
 
-    def __enter__(self) -> StompPeer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.socket.close()
-
-    def reset(self) -> None:
-        """Close so that the other side sees a reset."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
     # What goes out.
-
-    def raw(self, data: bytes) -> None:
-        """Send bytes as they are; a peer that has gone is found out when its answer is read."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.socket.settimeout(self.timeout)
-            self.socket.sendall(data)
 
     def send(self, command: str, headers: Headers = (), body: bytes = b"") -> None:
         self.raw(encode(command, headers, body, version=self.version))
@@ -129,29 +101,8 @@ class StompPeer:
                 return frame
             assert frame.command != "eof", f"the connection ended while waiting for {commands}"
 
-    def read(self, timeout: float | None = None) -> Frame:
-        """The next frame; `Silence` if there is none in `timeout` seconds."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        while True:
-            frame = self._parse()
-            if frame is not None:
-                return frame
-            if self.ended:
-                return Frame("eof", [], bytes(self._input))
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Silence
-            self.socket.settimeout(left)
-            try:
-                data = self.socket.recv(1 << 18)
-            except TimeoutError:
-                raise Silence from None
-            except ConnectionResetError:
-                data = b""
-            if data:
-                self._input += data
-            else:
-                self.ended = True
+    def _eof(self) -> Frame:
+        return Frame("eof", [], bytes(self._input))
 
     def _parse(self) -> Frame | None:
         data = self._input
