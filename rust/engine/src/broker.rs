@@ -530,7 +530,7 @@ impl Broker {
         }
         let queues = self.core.all_queues();
         for queue in &queues {
-            for waiter in queue.waiters.take(usize::MAX) {
+            for waiter in queue.waiters().take(usize::MAX) {
                 waiter.notify();
             }
         }

@@ -219,7 +219,7 @@ impl Consumer {
         if in_turn && !self.is_cancelled() && !self.queue.consumers.may_be_active(self) {
             return self.is_cancelled(); // hears of it when it becomes the active one
         }
-        self.queue.waiters.register(self);
+        self.queue.waiters().register(self);
         let something = self.is_cancelled()
             || self.queue.core.is_closed()
             || (self.queue.ready.has_ready()
@@ -231,7 +231,7 @@ impl Consumer {
                 });
         // If somebody took us off the list meanwhile, the notice is on its way as well, which does no harm.
         if something {
-            self.queue.waiters.unregister(self);
+            self.queue.waiters().unregister(self);
         }
         something
     }
@@ -259,7 +259,7 @@ impl Consumer {
         if let Some(shared) = self.shared.get() {
             shared.forget(self.id);
         }
-        if !self.queue.waiters.unregister(self) && self.queue.ready.has_ready() {
+        if !self.queue.waiters().unregister(self) && self.queue.ready.has_ready() {
             self.queue.wake(1);
         }
     }

@@ -303,11 +303,19 @@ impl QueueOptions {
     }
 
     /// As written in the journal. Names are RabbitMQ's where it has one.
+    /// For the journal. What is as by default is left out: queues are many.
     pub(crate) fn to_table(&self) -> Table {
         let mut table = Table::default();
         let nanos = |d: Duration| Value::I64(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX));
-        table.insert("durable", Value::Bool(self.durable));
-        table.insert("auto-delete", Value::Bool(self.auto_delete));
+        for (name, flag) in [
+            ("durable", self.durable),
+            ("auto-delete", self.auto_delete),
+            ("single-active-consumer", self.single_active_consumer),
+        ] {
+            if flag {
+                table.insert(name, Value::Bool(true));
+            }
+        }
         if let Some(owner) = self.exclusive {
             table.insert("exclusive", Value::U64(owner));
         }
@@ -346,12 +354,12 @@ impl QueueOptions {
         if let Some(n) = self.delivery_limit {
             table.insert("delivery-limit", Value::U32(n));
         }
-        table.insert("overflow", Value::Str(self.overflow.as_str().into()));
-        table.insert(
-            "single-active-consumer",
-            Value::Bool(self.single_active_consumer),
-        );
-        table.insert("arguments", Value::Table(self.arguments.clone()));
+        if self.overflow != Overflow::default() {
+            table.insert("overflow", Value::Str(self.overflow.as_str().into()));
+        }
+        if !self.arguments.is_empty() {
+            table.insert("arguments", Value::Table(self.arguments.clone()));
+        }
         table
     }
 

@@ -499,7 +499,7 @@ impl VirtualHost {
             consumer.cancel();
         }
         // Those who wait without being consumers (`get`) hear of it as well.
-        for waiter in queue.waiters.take(usize::MAX) {
+        for waiter in queue.waiters().take(usize::MAX) {
             waiter.notify();
         }
         Ok((discarded, ticket))

@@ -62,8 +62,7 @@ impl Word {
     }
 }
 
-/// An end of the queue. On a cache line of its own, since producers move one and consumers the other.
-#[repr(align(64))]
+/// An end of the queue. The two are on cache lines of their own, since producers move one and consumers the other.
 pub(crate) struct Cursor<T> {
     /// Moved by exchange; with the lock bit set, owned by who set it.
     word: AtomicU64,

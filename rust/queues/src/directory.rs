@@ -70,7 +70,10 @@ impl<T> Directory<T> {
             index += 1;
         }
         self.segments.remove(index);
-        if self.segments.len() * 4 < self.segments.capacity() && self.segments.capacity() > 8 {
+        if self.segments.is_empty() {
+            self.segments = VecDeque::new(); // the queue gave its only segment back: it is idle
+        } else if self.segments.len() * 4 < self.segments.capacity() && self.segments.capacity() > 8
+        {
             self.segments.shrink_to(self.segments.len() * 2);
         }
     }

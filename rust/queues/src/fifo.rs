@@ -72,22 +72,45 @@ const _: () = assert!(
 /// assert_eq!(queue.settle(again), "first");
 /// assert_eq!(queue.pop(), Some("second"));
 /// ```
+#[repr(C, align(64))]
 pub struct Fifo<T> {
+    // The consumers' cache line: what they look at with each take, and what nearly never changes.
     pub(crate) head: Cursor<T>,
-    pub(crate) tail: Cursor<T>,
     /// Entries of `returned`; written under its lock. What keeps the plain path from the lock.
     pub(crate) returned_count: AtomicUsize,
     /// Positions between head and tail without an element: removed, discarded, or holes. Counts modulo 2^64, since a
     /// consumer may acknowledge a tombstone before it was counted.
     tombstones: AtomicUsize,
-    /// Whether the tail's segment is larger than `CAPACITY_STEADY`. A hint, written under the tail's lock bit.
-    large: AtomicBool,
+    pub(crate) rare: Box<Rare<T>>,
+    level: u8,
+    /// A byte that is always the same: an enum around a queue keeps its tag in the values that it never has, where a
+    /// tag of its own would be a cache line more for each queue.
+    _tag_room: TagRoom,
+    // The producers' cache line.
+    _producers: LineStart,
+    pub(crate) tail: Cursor<T>,
     /// What `left` was when the queue last gave its segment back, which the next one must not start with: see [`Word`].
     /// Used under the tail's lock bit.
     trimmed_left: AtomicU32,
-    level: u8,
-    pub(crate) rare: Box<Rare<T>>,
+    /// Whether the tail's segment is larger than `CAPACITY_STEADY`. A hint, written under the tail's lock bit.
+    large: AtomicBool,
 }
+
+/// What follows in a `repr(C)` struct begins a cache line.
+#[repr(align(64))]
+struct LineStart;
+
+#[repr(u8)]
+enum TagRoom {
+    Taken = 0,
+}
+
+// Of the model checker's types nothing is promised but that they do the same.
+#[cfg(all(not(wherry_loom), target_pointer_width = "64"))]
+const _: () = assert!(
+    size_of::<Fifo<u64>>() == 128 && size_of::<Option<Fifo<u64>>>() == 128,
+    "two cache lines, of which producers write one and consumers the other"
+);
 
 /// Consecutive slots, claimed at the head.
 struct Run<T> {
@@ -115,13 +138,15 @@ impl<T> Fifo<T> {
     pub(crate) fn with_level(first: Position, level: u8) -> Self {
         Self {
             head: Cursor::new(first),
-            tail: Cursor::new(first),
             returned_count: AtomicUsize::new(0),
             tombstones: AtomicUsize::new(0),
-            large: AtomicBool::new(false),
-            trimmed_left: AtomicU32::new(0),
-            level,
             rare: Box::new(Rare::new()),
+            level,
+            _tag_room: TagRoom::Taken,
+            _producers: LineStart,
+            tail: Cursor::new(first),
+            trimmed_left: AtomicU32::new(0),
+            large: AtomicBool::new(false),
         }
     }
 

@@ -59,13 +59,17 @@ impl Consumer {
         if let Some(shared) = self.shared.get() {
             shared.forget(self.id);
         }
-        self.queue.waiters.unregister(self);
+        self.queue.waiters().unregister(self);
         let left = self.queue.consumers.remove(self);
         if left.is_some() {
             self.queue.tell_consumers();
         }
         self.queue.touch();
         self.queue.ready.trim();
+        self.queue.waiters().trim();
+        if left == Some(0) {
+            self.queue.consumers.trim();
+        }
         // For what it gave back, for a notice that was spent on it, and for whoever may take now that it is gone.
         if self.queue.ready.has_ready() {
             self.queue.after_entry(returned.max(1));

@@ -5,7 +5,7 @@
 //! The list holds its consumers weakly. To upgrade one is to own it for a moment, and to drop the last owner is to
 //! cancel it, which comes back to this list: so nothing is upgraded and dropped while the list is locked.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -29,43 +29,43 @@ impl Registered {
 }
 
 pub(crate) struct Consumers {
-    /// In order of registration.
-    list: Mutex<Vec<Registered>>,
+    /// In order of registration. Not a `Vec`: without consumers it takes no memory, and with one not that of four.
+    list: Mutex<Box<[Registered]>>,
+    /// Made when a second consumer that is served in turn comes.
+    pub(super) turn: Mutex<Option<Box<Turn>>>,
     /// Length of `list`. Relaxed: a count.
-    count: AtomicUsize,
+    count: AtomicU32,
+    /// Those in `list` that are served in turn. Relaxed: one that is late to see a second takes a batch by itself.
+    in_turn: AtomicU32,
+    /// Changes with `list`. Relaxed: read under the lock of `turn`, who is late dispatches once by the old list.
+    version: AtomicU32,
     single_active: bool,
     /// Whether consumers differ, so that taking must ask. Relaxed: set before such a consumer is first seen to wait.
     restricted: AtomicBool,
-    /// Those in `list` that are served in turn. Relaxed: one that is late to see a second takes a batch by itself.
-    in_turn: AtomicUsize,
-    /// Changes with `list`. Relaxed: read under the lock of `turn`, who is late dispatches once by the old list.
-    version: AtomicU64,
-    /// Made when a second consumer that is served in turn comes.
-    pub(super) turn: Mutex<Option<Box<Turn>>>,
 }
 
 impl Consumers {
     pub(crate) fn new(single_active: bool) -> Consumers {
         Consumers {
             list: Mutex::default(),
-            count: AtomicUsize::new(0),
+            turn: Mutex::new(None),
+            count: AtomicU32::new(0),
+            in_turn: AtomicU32::new(0),
+            version: AtomicU32::new(0),
             single_active,
             restricted: AtomicBool::new(single_active),
-            in_turn: AtomicUsize::new(0),
-            version: AtomicU64::new(0),
-            turn: Mutex::new(None),
         }
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed) as usize
     }
 
     pub(crate) fn in_turn(&self) -> usize {
-        self.in_turn.load(Ordering::Relaxed)
+        self.in_turn.load(Ordering::Relaxed) as usize
     }
 
-    pub(super) fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u32 {
         self.version.load(Ordering::Relaxed)
     }
 
@@ -74,7 +74,7 @@ impl Consumers {
     }
 
     /// Calls `f` with the list and its version.
-    pub(super) fn with_list<R>(&self, f: impl FnOnce(&[Registered], u64) -> R) -> R {
+    pub(super) fn with_list<R>(&self, f: impl FnOnce(&[Registered], u32) -> R) -> R {
         let list = self.list.lock();
         f(&list, self.version())
     }
@@ -108,6 +108,13 @@ impl Consumers {
         self.restricted.load(Ordering::Relaxed)
     }
 
+    /// Nobody is left: what was known of turns goes. Not while somebody deals out, who may be the caller.
+    pub(crate) fn trim(&self) {
+        if let Some(mut turn) = self.turn.try_lock() {
+            *turn = None;
+        }
+    }
+
     /// Adds a consumer unless an exclusive one has the queue, or it wants the queue exclusively and is not alone.
     pub(crate) fn add(&self, consumer: &Arc<Consumer>) -> bool {
         let mut list = self.list.lock();
@@ -116,13 +123,17 @@ impl Consumers {
             return false;
         }
         let sequence = list.last().map_or(0, |last| last.sequence + 1);
-        list.push(Registered {
+        let registered = Registered {
             consumer: Arc::downgrade(consumer),
             priority: consumer.options().priority,
             exclusive,
             in_turn: consumer.options().in_turn,
             sequence,
-        });
+        };
+        *list = std::mem::take(&mut *list)
+            .into_iter()
+            .chain([registered])
+            .collect();
         self.update(&list);
         true
     }
@@ -131,16 +142,20 @@ impl Consumers {
     pub(crate) fn remove(&self, consumer: &Consumer) -> Option<usize> {
         let mut list = self.list.lock();
         let before = list.len();
-        list.retain(|known| !known.is(consumer));
+        *list = std::mem::take(&mut *list)
+            .into_iter()
+            .filter(|known| !known.is(consumer))
+            .collect();
         self.update(&list);
         (list.len() != before).then_some(list.len())
     }
 
     fn update(&self, list: &[Registered]) {
-        self.count.store(list.len(), Ordering::Relaxed);
+        self.count.store(list.len() as u32, Ordering::Relaxed);
         let in_turn = list.iter().filter(|known| known.in_turn).count();
-        self.in_turn.store(in_turn, Ordering::Relaxed);
-        self.version.fetch_add(1, Ordering::Relaxed);
+        self.in_turn.store(in_turn as u32, Ordering::Relaxed);
+        let version = self.version().wrapping_add(1).max(1); // 0 means none
+        self.version.store(version, Ordering::Relaxed);
         let prioritised = list.iter().any(|known| known.priority != 0);
         self.restricted
             .store(self.single_active || prioritised, Ordering::Relaxed);

@@ -50,7 +50,7 @@ struct Level {
 #[derive(Default)]
 pub(super) struct Turn {
     /// Of the list that `levels` was made of; 0 = none yet.
-    version: u64,
+    version: u32,
     /// Highest priority first.
     levels: Vec<Level>,
     /// Those who take by themselves, with their priorities.
@@ -256,7 +256,7 @@ impl Queue {
         drop(turn);
         for consumer in told {
             // It is told now, and must not use up a notice that another one waits for.
-            self.waiters.unregister(&consumer);
+            self.waiters().unregister(&consumer);
             consumer.notify();
         }
         if came_back > 0 {

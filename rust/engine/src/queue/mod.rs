@@ -53,20 +53,13 @@ pub struct Queue {
     vhost: Weak<VirtualHost>,
     pub(crate) ready: Ready,
     pub(crate) counters: Counters,
-    pub(crate) waiters: Waiters,
     pub(crate) consumers: Consumers,
     /// Boxed, since most queues never delay anything and a million idle ones should be small.
     schedule: Mutex<Option<Box<Schedule>>>,
-    next_schedule_id: AtomicU64,
     /// The ids of what was published, in queues that know duplicates.
     window: Option<Box<Window>>,
-    /// Positions below this may have been handed out before a crash, by level for priority queues collapsed into one
-    /// (positions of a level never exceed it either). Only grows; Relaxed: a hint.
-    ceiling: AtomicU64,
     /// Set once, under the topology lock. Relaxed: who is late works on a queue that nobody can reach any more.
     deleted: AtomicBool,
-    /// When it was last declared, got from or had a consumer. Relaxed: a time.
-    last_used_ns: AtomicU64,
     /// When the timer is to look whether it was used. Other deadlines of the same meaning are left over from earlier
     /// settings. Relaxed: a time.
     expiry_ns: AtomicU64,
@@ -129,7 +122,7 @@ pub struct QueueStatistics {
 /// The structure under a queue, empty or restored.
 pub(crate) fn new_ready(options: &QueueOptions) -> Ready {
     if options.group_by.is_some() {
-        Ready::Groups(SharedGroups::new())
+        Ready::Groups(Box::new(SharedGroups::new()))
     } else if let Some(levels) = options.max_priority {
         Ready::Priority(PriorityFifo::new(usize::from(levels) + 1))
     } else {
@@ -202,14 +195,10 @@ impl Queue {
             core: core.clone(),
             vhost,
             ready,
-            counters: Counters::default(),
-            waiters: Waiters::default(),
+            counters: Counters::new(now),
             consumers: Consumers::new(options.single_active_consumer),
             schedule: Mutex::default(),
-            next_schedule_id: AtomicU64::new(1),
-            ceiling: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
-            last_used_ns: AtomicU64::new(now),
             expiry_ns: AtomicU64::new(0),
             settings: Settings::new(&options, in_force),
             options,
@@ -339,12 +328,15 @@ impl Queue {
 
     /// Somebody uses it: a queue that expires when it is unused starts its time anew.
     pub fn touch(&self) {
-        self.last_used_ns
-            .store(self.core.clock.now_ns(), Ordering::Relaxed);
+        let now = self.core.clock.now_ns();
+        self.counters
+            .output
+            .last_used_ns
+            .store(now, Ordering::Relaxed);
     }
 
     pub(crate) fn last_used_ns(&self) -> u64 {
-        self.last_used_ns.load(Ordering::Relaxed)
+        self.counters.output.last_used_ns.load(Ordering::Relaxed)
     }
 
     /// The lane for a priority: above the queue's maximum counts as the maximum.
@@ -490,19 +482,21 @@ impl Queue {
     }
 
     pub(crate) fn new_schedule_ids(&self, n: u64) -> u64 {
-        self.next_schedule_id.fetch_add(n, Ordering::Relaxed) // uniqueness needs only the atomic add
+        let next = &self.counters.done.next_schedule_id;
+        next.fetch_add(n, Ordering::Relaxed) // uniqueness needs only the atomic add
     }
 
     pub(crate) fn next_schedule_id(&self) -> u64 {
-        self.next_schedule_id.load(Ordering::Relaxed)
+        self.counters.done.next_schedule_id.load(Ordering::Relaxed)
     }
 
     pub(crate) fn skip_schedule_id(&self, id: u64) {
-        self.next_schedule_id.fetch_max(id + 1, Ordering::Relaxed);
+        let next = &self.counters.done.next_schedule_id;
+        next.fetch_max(id + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn ceiling(&self) -> &AtomicU64 {
-        &self.ceiling
+        &self.counters.output.ceiling
     }
 
     pub(crate) fn schedule(&self) -> MappedMutexGuard<'_, Schedule> {
@@ -511,9 +505,13 @@ impl Queue {
         })
     }
 
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.counters.input.waiters
+    }
+
     /// Tells up to `n` waiting consumers that there is something.
     pub(crate) fn wake(&self, n: usize) {
-        if !self.waiters.any() {
+        if !self.waiters().any() {
             return;
         }
         // Who may take depends on the others where consumers differ: let them all look.
@@ -522,7 +520,7 @@ impl Queue {
         } else {
             n
         };
-        for consumer in self.waiters.take(n) {
+        for consumer in self.waiters().take(n) {
             consumer.notify();
         }
     }
@@ -612,6 +610,9 @@ impl Queue {
         }
     }
 }
+
+// A million mailboxes take as many times this. `tests/queue_memory.rs` counts what comes with it.
+const _: () = assert!(size_of::<Queue>() <= 512 || size_of::<usize>() != 8);
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

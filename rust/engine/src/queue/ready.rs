@@ -66,8 +66,11 @@ pub(crate) enum ReadyClaim<'a> {
 pub(crate) enum Ready {
     Fifo(Fifo<Stored>),
     Priority(PriorityFifo<Stored>),
-    Groups(SharedGroups<Stored>),
+    /// Boxed: most queues are plain ones, and as small as a `Fifo`.
+    Groups(Box<SharedGroups<Stored>>),
 }
+
+const _: () = assert!(size_of::<Ready>() == size_of::<Fifo<Stored>>());
 
 /// What is asked of a message to find its place.
 pub(crate) trait Placed {

@@ -101,7 +101,7 @@ impl Queue {
         let now = self.core.clock.now_ns();
         if deadline_ns > now {
             self.core.timer.schedule(deadline_ns, event);
-        } else if self.waiters.any() {
+        } else if self.waiters().any() {
             self.core.timer.schedule(now + ZERO_TTL_GRACE_NS, event);
         } else if let Event::Expire {
             level, position, ..

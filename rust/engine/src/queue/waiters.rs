@@ -5,7 +5,7 @@
 //! the two steps means that at least one sees the other, so that no wake-up is lost.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -14,19 +14,26 @@ use crate::consumer::Consumer;
 
 #[derive(Default)]
 pub(crate) struct Waiters {
+    /// Made when the first one waits.
+    list: Mutex<Option<Box<List>>>,
     /// Length of `list`; written under its lock.
-    count: AtomicUsize,
-    list: Mutex<VecDeque<Weak<Consumer>>>,
+    count: AtomicU32,
+}
+
+#[derive(Default)]
+struct List {
+    consumers: VecDeque<Weak<Consumer>>,
 }
 
 impl Waiters {
     /// The caller looks at the queue once more afterwards.
     pub(crate) fn register(&self, consumer: &Arc<Consumer>) {
         let mut list = self.list.lock();
+        let waiting = &mut list.get_or_insert_default().consumers;
         if !consumer.waits.swap(true, Ordering::Relaxed) {
-            list.push_back(Arc::downgrade(consumer));
+            waiting.push_back(Arc::downgrade(consumer));
         }
-        self.count.store(list.len(), Ordering::Relaxed); // ordered by the fence
+        self.count_them(waiting); // ordered by the fence
         drop(list);
         fence(Ordering::SeqCst); // pairs with `any`
     }
@@ -37,10 +44,28 @@ impl Waiters {
         if !consumer.waits.swap(false, Ordering::Relaxed) {
             return false;
         }
-        let before = list.len();
-        list.retain(|w| !std::ptr::eq(w.as_ptr(), consumer));
-        self.count.store(list.len(), Ordering::Relaxed);
-        list.len() != before
+        let Some(list) = &mut *list else {
+            return false;
+        };
+        let waiting = &mut list.consumers;
+        let before = waiting.len();
+        waiting.retain(|w| !std::ptr::eq(w.as_ptr(), consumer));
+        self.count_them(waiting);
+        waiting.len() != before
+    }
+
+    /// Gives the memory of an empty list back.
+    pub(crate) fn trim(&self) {
+        let mut list = self.list.lock();
+        if list.as_ref().is_some_and(|list| list.consumers.is_empty()) {
+            *list = None;
+        }
+    }
+
+    /// Under the list's lock. Of more than four billion that wait it is enough to know that there are some.
+    fn count_them(&self, waiting: &VecDeque<Weak<Consumer>>) {
+        let count = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        self.count.store(count, Ordering::Relaxed);
     }
 
     /// The caller has made something ready just before.
@@ -53,15 +78,19 @@ impl Waiters {
     pub(crate) fn take(&self, max: usize) -> Vec<Arc<Consumer>> {
         let mut list = self.list.lock();
         let mut taken = Vec::new();
+        let Some(list) = &mut *list else {
+            return taken;
+        };
+        let waiting = &mut list.consumers;
         while taken.len() < max
-            && let Some(waiter) = list.pop_front()
+            && let Some(waiter) = waiting.pop_front()
         {
             if let Some(waiter) = waiter.upgrade() {
                 waiter.waits.store(false, Ordering::Relaxed);
                 taken.push(waiter);
             }
         }
-        self.count.store(list.len(), Ordering::Relaxed);
+        self.count_them(waiting);
         taken
     }
 }

@@ -110,7 +110,7 @@ impl QueueReplay {
                 let mut keys = std::mem::take(&mut self.groups);
                 let mut messages = level.into_messages().peekable();
                 let first = messages.peek().map_or(next, |(first, _, _)| *first);
-                *groups = wherry_queues::groups::SharedGroups::starting_at(first);
+                **groups = wherry_queues::groups::SharedGroups::starting_at(first);
                 groups.restore(messages.map(|(position, at, body_bytes)| {
                     let (stored, note) = restored(0, position, at, body_bytes);
                     (position, keys.remove(&position), stored, note)
