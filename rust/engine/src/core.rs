@@ -2,7 +2,7 @@
 //! There is no process-wide state: two brokers in one process have two of these.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -208,7 +208,10 @@ impl Core {
     /// Message group of a key: keys that collide share a lane, which costs parallelism, never order. The seed is
     /// secret, so that nobody can choose keys that collide.
     pub(crate) fn group_hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        // Without the length that `hash_one` puts in front: it parts keys of several pieces.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish()
     }
 
     /// Of the hashes of ids: with a journal the journal's own, since ids are in it.

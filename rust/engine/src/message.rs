@@ -126,6 +126,9 @@ impl Parts<'_> {
     pub(crate) fn write(&self, out: &mut [u8]) {
         let mut rest = out;
         let mut put = |bytes: &[u8]| {
+            if bytes.is_empty() {
+                return; // most messages have no properties: not worth a call
+            }
             let (head, tail) = std::mem::take(&mut rest).split_at_mut(bytes.len());
             head.copy_from_slice(bytes);
             rest = tail;
@@ -344,6 +347,11 @@ impl Stored {
     pub(crate) fn in_journal(at: Address) -> Stored {
         debug_assert!(at < 1 << 63, "segment numbers end at 2^31");
         Stored(AtomicU64::new(at << 1 | 1))
+    }
+
+    /// Has the message's memory fetched; an address of the journal does no harm.
+    pub(crate) fn prefetch(&self) {
+        wherry_queues::prefetch(self.word() as *const u8);
     }
 
     /// Relaxed: a pointer never changes while the slot holds it; an address is replaced by compaction with another

@@ -35,21 +35,25 @@ pub struct Published {
 /// steps between fall away.
 fn push_transient(queue: &Arc<Queue>, drafts: &[Draft<'_>]) {
     queue.announce(drafts, false);
-    for draft in drafts {
-        let stored = Stored::from_message(Message::new(&draft.parts, draft.facts, 0));
-        let (level, position) = queue.ready.push(stored, &InQueue(queue, draft));
-        let deadline_ns = queue.deadline(&draft.facts);
-        if deadline_ns != 0 {
-            queue.watch_deadline(
-                deadline_ns,
-                Event::Expire {
-                    queue: queue.id(),
-                    level,
-                    position,
-                },
-            );
-        }
-    }
+    let messages = drafts.iter().map(|draft| {
+        let message = Message::new(&draft.parts, draft.facts, 0);
+        (InQueue(queue, draft), Stored::from_message(message))
+    });
+    queue
+        .ready
+        .push(messages, |InQueue(queue, draft), level, position| {
+            let deadline_ns = queue.deadline(&draft.facts);
+            if deadline_ns != 0 {
+                queue.watch_deadline(
+                    deadline_ns,
+                    Event::Expire {
+                        queue: queue.id(),
+                        level,
+                        position,
+                    },
+                );
+            }
+        });
     queue.after_entry(drafts.len());
 }
 

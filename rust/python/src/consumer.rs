@@ -173,10 +173,11 @@ impl Consumer {
     }
 
     fn settle_many(&self, deliveries: &Bound<'_, PyAny>, outcome: Outcome) -> Result<()> {
-        let deliveries = deliveries
-            .try_iter()?
-            .map(|item| Ok(item?.cast_into::<Delivery>().map_err(PyErr::from)?))
-            .collect::<Result<Vec<_>>>()?;
+        let mut owned = Vec::with_capacity(deliveries.len().unwrap_or(0));
+        for item in deliveries.try_iter()? {
+            owned.push(item?.cast_into::<Delivery>().map_err(PyErr::from)?);
+        }
+        let deliveries = owned;
         let mut tags = Vec::with_capacity(deliveries.len());
         for delivery in &deliveries {
             tags.push(self.own(delivery.get())?);
@@ -347,7 +348,9 @@ impl Consumer {
         if this.within_turn()
             && let Some(delivery) = this.take(1)?.pop()
         {
-            let delivery = Py::new(py, Delivery::new(Arc::clone(&this.hand_out), delivery))?;
+            let delivery = Delivery::new(Arc::clone(&this.hand_out), delivery)
+                .into_object(py)?
+                .unbind();
             return Ok(Completed::new(delivery).into_pyobject(py)?.into_any());
         }
         Ok(slf.call_method0(pyo3::intern!(py, "_next"))?)
@@ -466,10 +469,13 @@ impl BlockingConsumer {
         slf
     }
 
-    fn __next__(slf: &Bound<'_, Self>) -> Result<Delivery> {
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, Delivery>> {
         let base = slf.as_super().get();
         match slf.get().wait(slf.py(), base, 1, None)?.pop() {
-            Some(delivery) => Ok(Delivery::new(Arc::clone(&base.hand_out), delivery)),
+            Some(delivery) => {
+                let delivery = Delivery::new(Arc::clone(&base.hand_out), delivery);
+                Ok(delivery.into_object(slf.py())?)
+            }
             None => Err(Error::Python(PyStopIteration::new_err(()))),
         }
     }

@@ -88,10 +88,10 @@ impl Queue {
 
     /// Takes the next message, or raises `QueueEmpty`.
     #[pyo3(signature = (no_ack=false))]
-    fn get_nowait(&self, no_ack: bool) -> Result<Delivery> {
+    fn get_nowait<'py>(&self, py: Python<'py>, no_ack: bool) -> Result<Bound<'py, Delivery>> {
         let (getter, mut taken) = self.take(1, no_ack)?;
         match taken.pop() {
-            Some(delivery) => Ok(Delivery::new(Arc::clone(getter), delivery)),
+            Some(delivery) => Ok(Delivery::new(Arc::clone(getter), delivery).into_object(py)?),
             None => Err(Error::QueueEmpty(self.queue.name().to_owned())),
         }
     }

@@ -169,7 +169,7 @@ fn shared(what: &str, threads: u64, split: bool, batch: u64) {
                         } else {
                             let taken = queue.take_batch(batch as usize, &mut leases);
                             if taken != 0 {
-                                queue.settle_batch(leases.drain(..), &mut values);
+                                queue.settle_batch(&mut leases, &mut values);
                                 values.clear();
                             }
                             taken as u64

@@ -30,6 +30,7 @@
 //! Memory: 32 bytes for a message that is not settled (if `Option<T>` is 8 bytes), about 15 to 30 for a group with
 //! messages, nothing for a group without. Not promised: that a straggler does not keep the 256 slots around it.
 
+mod batches;
 mod shared;
 mod store;
 mod tails;
@@ -286,18 +287,6 @@ impl<T> Groups<T> {
         position
     }
 
-    /// Adds messages, of the given keys and with the given notes, and returns the first one's position.
-    pub fn push_batch(
-        &mut self,
-        items: impl IntoIterator<Item = (Option<u64>, T, u32)>,
-    ) -> Position {
-        let first = self.next_position();
-        for (key, value, note) in items {
-            self.push(key, value, note);
-        }
-        first
-    }
-
     /// Hands out the ready message with the lowest position.
     pub fn take(&mut self) -> Option<GroupLease<T>>
     where
@@ -305,27 +294,6 @@ impl<T> Groups<T> {
     {
         let handle = self.store.first_ready()?;
         Some(self.lease(handle))
-    }
-
-    /// Hands out up to `max` ready messages in order of position, each of a different group; returns how many.
-    pub fn take_batch(&mut self, max: usize, out: &mut Vec<GroupLease<T>>) -> usize
-    where
-        T: Clone,
-    {
-        let mut taken = 0;
-        while taken < max
-            && let Some(first) = self.store.first_ready()
-        {
-            let mut next = Some(first);
-            while taken < max
-                && let Some(handle) = next
-            {
-                out.push(self.lease(handle));
-                taken += 1;
-                next = self.store.next_ready_near(handle);
-            }
-        }
-        taken
     }
 
     /// Ends a message that was taken; the next one of its group becomes ready.

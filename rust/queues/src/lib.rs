@@ -16,6 +16,7 @@ mod fifo;
 pub mod groups;
 mod lease;
 mod position_bitmap;
+mod prefetch;
 mod priority;
 mod rare;
 mod segment;
@@ -25,6 +26,7 @@ mod sync;
 pub use claim::Claim;
 pub use fifo::Fifo;
 pub use lease::Lease;
+pub use prefetch::prefetch;
 pub use priority::PriorityFifo;
 pub use slot::SlotState;
 

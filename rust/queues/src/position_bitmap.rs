@@ -29,6 +29,20 @@ impl SlotBits {
         self.words == [0; 4]
     }
 
+    /// Writes the slots whose bits are set to `slots`, the lowest first, and says how many.
+    pub(crate) fn list(&self, slots: &mut [u8; 256]) -> usize {
+        let mut count = 0;
+        for (index, &word) in (0..4u8).zip(&self.words) {
+            let mut word = word;
+            while word != 0 {
+                slots[count] = index * 64 + word.trailing_zeros() as u8;
+                count += 1;
+                word &= word - 1;
+            }
+        }
+        count
+    }
+
     /// The lowest bit that is set.
     pub(crate) fn first(&self) -> Option<u8> {
         let index = self.words.iter().position(|&word| word != 0)?;
@@ -86,6 +100,9 @@ mod tests {
                 }
                 prop_assert_eq!(bits.first(), model.first().copied());
                 prop_assert_eq!(bits.is_empty(), model.is_empty());
+                let mut slots = [0; 256];
+                let count = bits.list(&mut slots);
+                prop_assert!(slots[..count].iter().eq(&model));
             }
         }
 

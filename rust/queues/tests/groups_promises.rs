@@ -84,8 +84,10 @@ fn each_message_is_dropped_once() {
     let mut leases = Vec::new();
     assert_eq!(queue.take_batch(100, &mut leases), 7);
     let mut settled = Vec::new();
-    queue.settle_batch(leases.drain(..4), &mut settled);
-    assert_eq!(settled.len(), 4);
+    let rest = leases.split_off(4);
+    queue.settle_batch(&mut leases, &mut settled);
+    assert_eq!((settled.len(), leases.len()), (4, 0));
+    leases = rest;
     drop(settled);
     // In the queue, and once more in each lease.
     assert_eq!(Arc::strong_count(&token), 1 + 996 + 3);
@@ -193,4 +195,27 @@ fn two_threads_keep_each_group_in_order() {
         }
     });
     assert_eq!((queue.len(), queue.leased(), queue.groups()), (0, 0, 0));
+}
+
+/// With so many groups batches look ahead; what they do must be the same.
+#[test]
+fn batches_over_ten_thousand_groups_keep_each_in_order() {
+    const KEYS: u64 = 10_000;
+    let queue = SharedGroups::new();
+    for round in 0..3 {
+        let first = queue.push_batch((0..KEYS).map(|key| (Some(key), (key, round), 0)));
+        assert_eq!(first, round * KEYS);
+    }
+    let (mut leases, mut settled) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        // In several batches, the last of which is not full.
+        while queue.take_batch(300, &mut leases) > 0 {}
+        assert_eq!(leases.len() as u64, KEYS);
+        while !leases.is_empty() {
+            let mut some = leases.drain(..leases.len().min(64)).collect();
+            queue.settle_batch(&mut some, &mut settled);
+        }
+        assert!(settled.drain(..).eq((0..KEYS).map(|key| (key, round))));
+    }
+    assert_eq!((queue.groups(), queue.len(), queue.leased()), (0, 0, 0));
 }

@@ -47,6 +47,9 @@ impl Token {
     }
 }
 
+/// How many messages of a queue with groups are put in or settled under one hold of its lock.
+const LOCKED_MAX: usize = 64;
+
 /// Where taken tokens go before they are looked at; kept by the taker, so that taking allocates nothing.
 #[derive(Default)]
 pub(crate) struct TakeBuffer {
@@ -121,15 +124,48 @@ impl Ready {
         }
     }
 
-    /// Puts one message at the end of its level and says where: a claim and its filling in one.
-    pub(crate) fn push(&self, message: Stored, placed: &impl Placed) -> (u8, u64) {
+    /// Puts messages at the ends of their levels, and tells `f` of each where: claims and their filling in one. Later
+    /// ones may not be there yet when it is told.
+    pub(crate) fn push<P: Placed>(
+        &self,
+        mut messages: impl ExactSizeIterator<Item = (P, Stored)>,
+        mut f: impl FnMut(P, u8, u64),
+    ) {
         match self {
-            Ready::Fifo(fifo) => (0, fifo.push(message, 0)),
-            Ready::Priority(lanes) => {
-                let level = placed.level();
-                (level, lanes.push(level, message, 0))
+            Ready::Fifo(fifo) => {
+                for (placed, message) in messages {
+                    let position = fifo.push(message, 0);
+                    f(placed, 0, position);
+                }
             }
-            Ready::Groups(groups) => (0, groups.push(placed.group(), message, 0)),
+            Ready::Priority(lanes) => {
+                for (placed, message) in messages {
+                    let level = placed.level();
+                    let position = lanes.push(level, message, 0);
+                    f(placed, level, position);
+                }
+            }
+            Ready::Groups(groups) if messages.len() == 1 => {
+                for (placed, message) in messages {
+                    let position = groups.push(placed.group(), message, 0);
+                    f(placed, 0, position);
+                }
+            }
+            Ready::Groups(groups) => {
+                // Hashes and messages are made outside the lock, and it is held for so many only.
+                let mut items = Vec::with_capacity(messages.len().min(LOCKED_MAX));
+                let mut places: SmallVec<[P; LOCKED_MAX]> = SmallVec::new();
+                while messages.len() > 0 {
+                    for (placed, message) in messages.by_ref().take(LOCKED_MAX) {
+                        items.push((placed.group(), message, 0));
+                        places.push(placed);
+                    }
+                    let first = groups.push_batch(items.drain(..));
+                    for (position, placed) in (first..).zip(places.drain(..)) {
+                        f(placed, 0, position);
+                    }
+                }
+            }
         }
     }
 
@@ -150,7 +186,7 @@ impl Ready {
                     .for_each(|lease| f(Token::Priority(lease)));
             }
             Ready::Groups(groups) => {
-                groups.take_batch(max, &mut buffer.group);
+                groups.take_batch_ahead(max, &mut buffer.group, Stored::prefetch);
                 buffer
                     .group
                     .drain(..)
@@ -165,6 +201,40 @@ impl Ready {
             (Ready::Priority(lanes), Token::Priority(lease)) => lanes.settle(lease),
             (Ready::Groups(groups), Token::Group(lease)) => groups.settle(lease),
             _ => unreachable!("a token goes back to the queue it came from"),
+        }
+    }
+
+    /// Settles tokens, and tells `f` of each its level, its position and its message.
+    pub(crate) fn settle_many(
+        &self,
+        tokens: impl Iterator<Item = Token>,
+        mut f: impl FnMut(u8, u64, Stored),
+    ) {
+        let Ready::Groups(groups) = self else {
+            for token in tokens {
+                let (level, position) = (token.level(), token.position());
+                f(level, position, self.settle(token));
+            }
+            return;
+        };
+        let mut tokens = tokens.peekable();
+        let (mut leases, mut positions, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(first) = tokens.next() {
+            if tokens.peek().is_none() && leases.capacity() == 0 {
+                let position = first.position();
+                return f(0, position, self.settle(first));
+            }
+            for token in std::iter::once(first).chain(tokens.by_ref().take(LOCKED_MAX - 1)) {
+                positions.push(token.position());
+                match token {
+                    Token::Group(lease) => leases.push(lease),
+                    _ => unreachable!("a token goes back to the queue it came from"),
+                }
+            }
+            groups.settle_batch(&mut leases, &mut settled);
+            for (position, stored) in positions.drain(..).zip(settled.drain(..)) {
+                f(0, position, stored);
+            }
         }
     }
 

@@ -279,18 +279,14 @@ impl Queue {
     pub(crate) fn settle(&self, tokens: impl Iterator<Item = Token>) -> Result<Ticket, Error> {
         let mut runs = Runs::new();
         let mut settled = 0;
-        let mut unblocked = 0;
-        for token in tokens {
-            let place = self.place(token.level(), token.position());
-            let stored = self.ready.settle(token);
+        self.ready.settle_many(tokens, |level, position, stored| {
             settled += 1;
-            unblocked += usize::from(self.ready.is_grouped());
-            self.forget(&stored, place, &mut runs);
-        }
+            self.forget(&stored, self.place(level, position), &mut runs);
+        });
         add(&self.counters.done.returned, settled);
         add(&self.counters.done.acknowledged, settled);
-        if unblocked > 0 {
-            self.wake(unblocked);
+        if settled > 0 && self.ready.is_grouped() {
+            self.wake(settled as usize);
         }
         self.record(&runs)
     }

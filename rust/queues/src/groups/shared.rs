@@ -135,15 +135,27 @@ impl<T> SharedGroups<T> {
         self.groups.lock().take_batch(max, out)
     }
 
+    /// [`Groups::take_batch_ahead`].
+    pub fn take_batch_ahead(
+        &self,
+        max: usize,
+        out: &mut Vec<GroupLease<T>>,
+        ahead: impl FnMut(&T),
+    ) -> usize
+    where
+        T: Clone,
+    {
+        self.groups.lock().take_batch_ahead(max, out, ahead)
+    }
+
     /// [`Groups::settle`].
     pub fn settle(&self, lease: GroupLease<T>) -> T {
         self.groups.lock().settle(lease)
     }
 
-    /// Settles leases and puts their messages behind those in `out`.
-    pub fn settle_batch(&self, leases: impl IntoIterator<Item = GroupLease<T>>, out: &mut Vec<T>) {
-        let mut groups = self.groups.lock();
-        out.extend(leases.into_iter().map(|lease| groups.settle(lease)));
+    /// [`Groups::settle_batch`].
+    pub fn settle_batch(&self, leases: &mut Vec<GroupLease<T>>, out: &mut Vec<T>) {
+        self.groups.lock().settle_batch(leases, out);
     }
 
     /// [`Groups::requeue`].

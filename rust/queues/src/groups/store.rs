@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::position_bitmap::{SlotBits, SparseBits};
 
 /// Slots in a segment. Large enough that the table and the map over segments cost less than a byte a slot.
-const SEGMENT_SLOTS: u64 = 256;
+pub(super) const SEGMENT_SLOTS: u64 = 256;
 /// Slots that an empty store keeps: 512 bytes.
 const IDLE_SLOTS_MAX: usize = 16;
 /// Freed slot arrays kept for the next segment while the store is in use.
@@ -340,10 +340,18 @@ impl<T> Store<T> {
             .map(|offset| Handle::new(index, offset))
     }
 
-    /// The next ready slot in the same segment, if any: saves the search when many are taken.
-    pub(super) fn next_ready_near(&self, handle: Handle) -> Option<Handle> {
-        let offset = self.segments[handle.index()].ready.first()?;
-        Some(Handle::new(handle.index(), offset))
+    /// Writes the ready slots of the first segment that has any to `handles`, in order of position; says how many.
+    pub(super) fn list_ready(&self, handles: &mut [Handle; SEGMENT_SLOTS as usize]) -> usize {
+        let Some(number) = self.ready.first() else {
+            return 0;
+        };
+        let index = self.directory[&number] as usize;
+        let mut offsets = [0; SEGMENT_SLOTS as usize];
+        let count = self.segments[index].ready.list(&mut offsets);
+        for (handle, &offset) in handles.iter_mut().zip(&offsets[..count]) {
+            *handle = Handle::new(index, offset);
+        }
+        count
     }
 
     /// Numbers of the segments from the one with `position` on.

@@ -63,8 +63,12 @@ impl Tails {
     }
 
     /// hashbrown uses the lowest bits and the highest seven; these are neither.
+    fn shard_index(&self, hash: u64) -> usize {
+        (hash >> 40) as usize & (self.shards.len() - 1)
+    }
+
     fn shard(&mut self, hash: u64) -> &mut HashTable<Tail> {
-        let index = (hash >> 40) as usize & (self.shards.len() - 1);
+        let index = self.shard_index(hash);
         &mut self.shards[index]
     }
 
@@ -86,6 +90,16 @@ impl Tails {
                 None
             }
         }
+    }
+
+    /// The last message of a group. Reads what `replace` and `remove` will.
+    pub(super) fn find(&self, key: u64) -> Option<Handle> {
+        let hash = spread(key);
+        let halves = halves(key);
+        let shard = &self.shards[self.shard_index(hash)];
+        shard
+            .find(hash, |tail| tail.key == halves)
+            .map(|tail| tail.last)
     }
 
     /// Forgets a group.
