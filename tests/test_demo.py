@@ -111,7 +111,7 @@ def test_one_batch_with_the_same_event_twice_applies_it_once(tmp_path: Path, tab
 def test_an_exception_in_the_middle_applies_nothing(tmp_path: Path, table: Path) -> None:
     events = Events(read_flights(table))
     store = Aircraft(tmp_path)
-    with pytest.raises(Exception, match="not supported|unsupported"):  # by version of Python
+    with pytest.raises(Exception, match=r"not supported|unsupported"):  # by version of Python
         store.apply([events[0], events[1]._replace(miles=object(), kind="arrived")])  # type: ignore[arg-type]
     assert store.rows() == {}
     assert store.apply(events[:2]) == events[:2]
