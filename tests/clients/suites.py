@@ -109,7 +109,12 @@ _JAVA_SERVER = [
     "TopicPermissions",
     "DeadLetterExchangeDurable",
 ]
-"""The rest of the client's tests of servers changes the configuration of a running RabbitMQ."""
+"""The rest of the client's tests of servers changes the configuration of a running RabbitMQ.
+
+`Permissions.publish` and `noAccess` can fail against any broker, RabbitMQ too: over Netty the
+client's answer to `channel.close` overtakes a `basic.qos` that another thread has handed over
+before it, and a method behind `channel.close-ok` is an error of the connection (504).
+"""
 
 SUITES = {
     "pika": Suite(

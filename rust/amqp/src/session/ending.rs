@@ -12,6 +12,7 @@ use crate::codec::{Method, ReplyCode};
 
 impl State {
     pub(super) fn end_channel(&mut self, number: u16, end: End) {
+        self.write_last_confirms(number);
         if let Some(ch) = self.channels.get_mut(number) {
             let was_open = !ch.closing;
             self.writer.withdraw(ch, None);

@@ -1,6 +1,7 @@
 //! Bytes out: answers, confirms, deliveries; and what the server has to do next.
 
-use wherry_session::{Failure, Status, Verdict};
+use wherry_engine::Ticket;
+use wherry_session::{Failure, FrontEnd, Status, Verdict};
 
 use super::channel::Channel;
 use super::connection::{Pause, Phase};
@@ -126,7 +127,6 @@ impl State {
         }
         self.cn.confirms_due = false;
         let (durable, front) = (self.cn.durable, self.cn.front.clone());
-        let (mut acked, mut nacked) = (0, 0);
         let (channels, output) = (&mut self.channels, &self.cn.output);
         self.cn.confirming.retain(|&number| {
             let Some(ch) = channels.get_mut(number) else {
@@ -135,32 +135,26 @@ impl State {
             if output.is_holding(number) {
                 return true; // an answer that was asked for earlier goes first
             }
-            ch.confirms.settle(durable, &mut |confirm| {
-                let refused =
-                    confirm.verdict == Verdict::Nack || front.faults().take_refused_confirm();
-                let (delivery_tag, multiple) = (confirm.tag, confirm.multiple);
-                let method = if refused {
-                    nacked += 1;
-                    Method::BasicNack {
-                        delivery_tag,
-                        multiple,
-                        requeue: false,
-                    }
-                } else {
-                    acked += 1;
-                    Method::BasicAck {
-                        delivery_tag,
-                        multiple,
-                    }
-                };
+            settle_confirms(ch, durable, &front, &mut |method| {
                 let written = method.write(number, out);
                 debug_assert!(written.is_ok(), "numbers only");
             });
             ch.listed_confirming = ch.confirms.unconfirmed() != 0;
             ch.listed_confirming
         });
-        front.counters().confirmed.add(acked);
-        front.counters().refused.add(nacked);
+    }
+
+    /// Confirms what can be confirmed on a channel that is about to end: what its client is told of the end must not
+    /// stand in for an answer that is known.
+    pub(super) fn write_last_confirms(&mut self, number: u16) {
+        if let Some(ch) = self.channels.get_mut(number)
+            && ch.listed_confirming
+        {
+            let (durable, output) = (self.cn.durable, &mut self.cn.output);
+            settle_confirms(ch, durable, &self.cn.front, &mut |method| {
+                output.send(number, method);
+            });
+        }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -219,4 +213,35 @@ impl State {
                 .send(0, &Method::ConnectionBlocked { reason });
         }
     }
+}
+
+/// The answers that are due on a channel.
+fn settle_confirms(
+    ch: &mut Channel,
+    durable: Ticket,
+    front: &FrontEnd,
+    send: &mut impl FnMut(&Method<'_>),
+) {
+    let (mut acked, mut nacked) = (0, 0);
+    ch.confirms.settle(durable, &mut |confirm| {
+        let refused = confirm.verdict == Verdict::Nack || front.faults().take_refused_confirm();
+        let (delivery_tag, multiple) = (confirm.tag, confirm.multiple);
+        let method = if refused {
+            nacked += 1;
+            Method::BasicNack {
+                delivery_tag,
+                multiple,
+                requeue: false,
+            }
+        } else {
+            acked += 1;
+            Method::BasicAck {
+                delivery_tag,
+                multiple,
+            }
+        };
+        send(&method);
+    });
+    front.counters().confirmed.add(acked);
+    front.counters().refused.add(nacked);
 }

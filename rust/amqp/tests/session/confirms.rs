@@ -9,7 +9,7 @@ use wherry_engine::table::{TableView, Value};
 use wherry_engine::{Broker, BrokerOptions, Ticket};
 use wherry_session::{Limits, Session as _};
 
-use crate::client::{Client, Server, encoded, publish_bytes};
+use crate::client::{Client, Server, encoded, method_bytes, publish_bytes};
 
 fn persistent() -> Properties {
     Properties {
@@ -103,6 +103,83 @@ fn a_returned_message_is_confirmed_after_its_return() {
     ));
     client.content(first);
     client.expect(1, &ack(1, false));
+}
+
+const NO_EXCHANGE: &str = "NOT_FOUND - no exchange 'absent' in vhost '/'";
+
+/// A publish that no queue takes and behind it, in the same bytes, whatever ends its channel.
+fn publish_and(client: &mut Client, ends: &[u8]) {
+    let mut bytes = publish_bytes(1, "", "none", false, &Properties::default(), b"x");
+    bytes.extend_from_slice(ends);
+    client.raw(&bytes);
+}
+
+#[test]
+fn what_is_known_of_a_publish_is_said_before_its_channel_ends() {
+    let wrong = publish_bytes(1, "absent", "", false, &Properties::default(), b"x");
+    let mut client = Server::new().channel();
+    select(&mut client);
+    publish_and(&mut client, &wrong);
+    client.expect(1, &ack(1, false));
+    client.expect_channel_close(404, NO_EXCHANGE);
+    client.send(1, &Method::ChannelCloseOk {});
+    // What was said is not said again when the number is taken anew.
+    client.open(1);
+    select(&mut client);
+    let close = Method::ChannelClose {
+        reply_code: 200,
+        reply_text: "",
+        class_id: 0,
+        method_id: 0,
+    };
+    publish_and(&mut client, &method_bytes(1, &close));
+    client.expect(1, &ack(1, false));
+    client.expect(1, &Method::ChannelCloseOk {});
+}
+
+#[test]
+fn what_is_known_of_a_publish_is_said_before_its_connection_ends() {
+    let close = Method::ConnectionClose {
+        reply_code: 200,
+        reply_text: "",
+        class_id: 0,
+        method_id: 0,
+    };
+    let mut client = Server::new().channel();
+    select(&mut client);
+    publish_and(&mut client, &method_bytes(0, &close));
+    client.expect(1, &ack(1, false));
+    client.expect(0, &Method::ConnectionCloseOk {});
+}
+
+#[test]
+fn what_waits_for_the_disk_is_not_confirmed_when_its_channel_ends() {
+    let disk = OnDisk::new("confirms-end");
+    let mut client = disk.server.channel();
+    client.send(
+        1,
+        &Method::QueueDeclare {
+            queue: "q",
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: true,
+            arguments: TableView::new(&[]),
+        },
+    );
+    select(&mut client);
+    let mut bytes = publish_bytes(1, "", "q", false, &persistent(), b"x");
+    bytes.extend(publish_bytes(
+        1,
+        "absent",
+        "",
+        false,
+        &Properties::default(),
+        b"x",
+    ));
+    client.raw(&bytes);
+    client.expect_channel_close(404, NO_EXCHANGE);
 }
 
 #[test]
