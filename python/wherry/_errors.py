@@ -51,7 +51,11 @@ class Unroutable(WherryError):
 
 
 class PublishRejected(WherryError):
-    """A queue declared with `overflow="reject-publish"` is at its limit."""
+    """A queue declared with `overflow="reject-publish"` is at its limit.
+
+    Other queues that the message was routed to have taken it, as in RabbitMQ. None has in a
+    transaction, or where duplicates are known on its way.
+    """
 
 
 class Busy(WherryError):

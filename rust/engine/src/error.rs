@@ -79,7 +79,8 @@ pub enum Error {
         /// The routing key used.
         routing_key: String,
     },
-    /// A queue with `reject-publish` is at its length limit.
+    /// A queue with `reject-publish` is at its length limit. Outside of transactions other queues that the message was
+    /// routed to have taken it, unless duplicates are known on its way (then none has).
     PublishRejected {
         /// The full queue.
         queue: String,

@@ -269,8 +269,8 @@ impl Exchange {
     /// The ticket is zero unless the message is persistent and reached a durable queue of a broker with a journal.
     ///
     /// # Errors
-    /// Nothing was published: [`Error::Unroutable`] (mandatory only), [`Error::PublishRejected`], [`Error::Busy`],
-    /// [`Error::DiskFull`], [`Error::MessageTooLarge`], [`Error::InvalidArgument`], [`Error::JournalFailed`],
+    /// [`Error::PublishRejected`]; and where nothing was published: [`Error::Unroutable`] (mandatory only),
+    /// [`Error::Busy`], [`Error::DiskFull`], [`Error::MessageTooLarge`], [`Error::InvalidArgument`], [`Error::JournalFailed`],
     /// [`Error::AccessRefused`] (internal exchange), [`Error::UnknownExchange`] (it was deleted), [`Error::Closed`].
     pub fn publish(&self, message: &NewMessage<'_>) -> Result<Published, Error> {
         self.check_publish()?;

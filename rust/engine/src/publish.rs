@@ -80,11 +80,11 @@ fn put(core: &Core, queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<Ticke
     )
 }
 
-/// The first queue that would refuse so many more messages.
-pub(crate) fn refusing(queues: &[Arc<Queue>], messages: u64) -> Option<&Arc<Queue>> {
+/// The first queue that would refuse so many more messages with so many bytes of bodies.
+fn refusing(queues: &[Arc<Queue>], messages: u64, bytes: u64) -> Option<&Arc<Queue>> {
     queues
         .iter()
-        .find(|queue| queue.may_refuse() && queue.is_full(messages - 1))
+        .find(|queue| queue.may_refuse() && queue.is_full(messages, bytes))
 }
 
 pub(crate) fn rejected(queue: &Queue) -> Error {
@@ -93,18 +93,54 @@ pub(crate) fn rejected(queue: &Queue) -> Error {
     }
 }
 
-/// Refuses before anything changes, if any queue would refuse.
-fn admit(queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> Result<(), Error> {
-    let Some(queue) = refusing(queues, drafts.len() as u64) else {
-        return Ok(());
-    };
-    queue.count_rejected(drafts.len() as u64);
-    if queue.in_force().overflow == Overflow::RejectPublishDeadLetter {
-        for draft in drafts {
-            queue.dead_letter_refused(draft);
-        }
+fn body_bytes(draft: &Draft<'_>) -> u64 {
+    draft.parts.body.len() as u64
+}
+
+/// How many of the messages, from the first on, no queue refuses.
+fn room(queues: &[Arc<Queue>], drafts: &[Draft<'_>]) -> usize {
+    if !queues.iter().any(|queue| queue.may_refuse()) {
+        return drafts.len();
     }
-    Err(rejected(queue))
+    let mut bytes: u64 = drafts.iter().map(body_bytes).sum();
+    let mut room = drafts.len();
+    while room > 0 && refusing(queues, room as u64, bytes).is_some() {
+        room -= 1;
+        bytes -= body_bytes(&drafts[room]);
+    }
+    room
+}
+
+/// For a message that one queue refuses: the others take it, as in RabbitMQ, so that a full queue that nobody consumes
+/// from does not cut off the rest. Its publisher hears that it was refused.
+fn put_where_there_is_room(
+    core: &Core,
+    queues: &[Arc<Queue>],
+    draft: Draft<'_>,
+) -> Result<Ticket, Error> {
+    let bytes = body_bytes(&draft);
+    let (full, open): (Vec<_>, Vec<_>) = queues
+        .iter()
+        .cloned()
+        .partition(|queue| queue.may_refuse() && queue.is_full(1, bytes));
+    let mut ticket = Ticket::NONE;
+    if !open.is_empty() {
+        ticket = put(core, &open, &[draft])?;
+    }
+    for queue in &full {
+        refuse(queue, &draft);
+    }
+    // None is when consumers have made room meanwhile.
+    full.first()
+        .map_or(Ok(ticket), |queue| Err(rejected(queue)))
+}
+
+/// What a full queue does with a message that it refuses.
+fn refuse(queue: &Queue, draft: &Draft<'_>) {
+    queue.count_rejected(1);
+    if queue.in_force().overflow == Overflow::RejectPublishDeadLetter {
+        queue.dead_letter_refused(draft);
+    }
 }
 
 /// Routing keys of CC and BCC, if there are any.
@@ -186,8 +222,11 @@ pub(crate) fn publish_one(
             return publish_judged(exchange, queues, draft);
         }
         let drafts = [draft];
-        admit(queues, &drafts)?;
-        let ticket = put(exchange.core(), queues, &drafts)?;
+        let ticket = if room(queues, &drafts) == 0 {
+            put_where_there_is_room(exchange.core(), queues, draft)?
+        } else {
+            put(exchange.core(), queues, &drafts)?
+        };
         exchange.count(1, 0);
         Ok(Published {
             ticket,
@@ -223,7 +262,11 @@ fn publish_judged(
         }
         Judgement::New(left) => {
             let drafts = [draft];
-            admit(&left, &drafts)?;
+            // All or none: what a queue that took it remembered would make a duplicate of the next try.
+            if let Some(full) = refusing(&left, 1, body_bytes(&draft)) {
+                refuse(full, &draft);
+                return Err(rejected(full));
+            }
             let runs = [PublishRun {
                 queues: &left,
                 drafts: &drafts,
@@ -335,14 +378,13 @@ fn publish_run(
             return one_by_one(drafts, |draft| publish_judged(exchange, queues, *draft));
         }
         // A full queue refuses the first it has no room for; what comes behind is for the caller to publish again.
-        let room = (1..=drafts.len())
-            .rev()
-            .find(|&n| refusing(queues, n as u64).is_none());
-        if room.is_none() {
-            admit(queues, &drafts[..1])?;
-        }
-        let drafts = &drafts[..room.unwrap_or(1)];
-        let ticket = put(exchange.core(), queues, drafts)?;
+        let room = room(queues, drafts);
+        let drafts = &drafts[..room.max(1)];
+        let ticket = if room == 0 {
+            put_where_there_is_room(exchange.core(), queues, drafts[0])?
+        } else {
+            put(exchange.core(), queues, drafts)?
+        };
         exchange.count(drafts.len() as u64, 0);
         Ok(Published {
             ticket,

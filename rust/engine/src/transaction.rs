@@ -4,6 +4,7 @@
 //! Negative outcomes (nack, reject) are decided right after the record is written, since what follows from them
 //! (retry, dead-lettering) is a change of its own. Duplicates (dedup.rs) are left out, those inside one transaction too.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -19,7 +20,7 @@ use crate::entries::{Place, Runs, push_run};
 use crate::error::{Error, Refusal};
 use crate::exchange::Exchange;
 use crate::ledger::Unacked;
-use crate::publish::{refusing, rejected, unroutable, with_route, without_bcc};
+use crate::publish::{rejected, unroutable, with_route, without_bcc};
 use crate::queue::Queue;
 use crate::storage::Ticket;
 
@@ -216,6 +217,8 @@ impl Transaction {
             .chain(found.iter().flatten().filter_map(|queue| queue.window()));
         let mut judges = Judges::lock(windows, now);
         let mut knows_first = false;
+        // Messages and bytes of this transaction, by queue, for those that refuse what is too much.
+        let mut entering: HashMap<u32, (u64, u64)> = HashMap::new();
         for ((publish, queues), draft) in self.publishes.iter().zip(&mut routes).zip(&drafts) {
             if judged(&publish.exchange, queues) && !queues.is_empty() {
                 let reached = queues.len();
@@ -225,8 +228,13 @@ impl Transaction {
                 }
                 knows_first |= draft.facts.persistent && queues.len() < reached;
             }
-            if let Some(full) = refusing(queues, 1) {
-                return Err(rejected(full));
+            for queue in queues.iter().filter(|queue| queue.may_refuse()) {
+                let (messages, bytes) = entering.entry(queue.id()).or_default();
+                *messages += 1;
+                *bytes += draft.parts.body.len() as u64;
+                if queue.is_full(*messages, *bytes) {
+                    return Err(rejected(queue));
+                }
             }
         }
 

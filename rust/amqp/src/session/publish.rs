@@ -528,7 +528,7 @@ pub(super) fn type_name(value: ValueView<'_>) -> &'static str {
 }
 
 /// What is wrong with a message, in RabbitMQ's words where it has some.
-fn refusal(error: Error, message: &NewMessage<'_>) -> Failure {
+pub(super) fn refusal(error: Error, message: &NewMessage<'_>) -> Failure {
     if let Error::InvalidArgument(_) = &error
         && let Some(text) = PropertiesView::new(message.properties).expiration()
         && let Some(why) = expiration_fault(text)

@@ -12,7 +12,7 @@ use wherry_session::{Failure, Handout, Handouts};
 use super::channel::{Channel, DUPLICATE_SLOT, Turn};
 use super::connection::{Connection, Pause};
 use super::failing::precondition_failed;
-use super::publish::give_back;
+use super::publish::{give_back, refusal};
 use super::stuck::{Stuck, StuckPublish};
 use crate::codec::Method;
 
@@ -60,7 +60,9 @@ impl Tx {
                 "transaction of more than {TRANSACTION_BYTES_MAX} bytes"
             )));
         }
-        self.transaction.publish(exchange, message)?;
+        self.transaction
+            .publish(exchange, message)
+            .map_err(|error| refusal(error, message))?;
         if message.mandatory {
             let copy = StuckPublish::new(channel, exchange, message);
             self.mandatory.push((self.publishes, copy));

@@ -456,19 +456,20 @@ impl Queue {
             > QUEUE_HEAP_BYTES
     }
 
-    /// Whether it refuses messages, and `extra` further ones would stand above the limit. Consumers get first what they
-    /// have room for.
-    pub(crate) fn is_full(&self, extra: u64) -> bool {
-        let is_full = |extra: u64| {
+    /// Whether it refuses messages, and so many further ones with so many bytes of bodies would stand above a limit.
+    /// Consumers get first what they have room for; but none gets what could not stand in the queue by itself.
+    pub(crate) fn is_full(&self, messages: u64, bytes: u64) -> bool {
+        let is_full = |messages: u64, bytes: u64| {
             let counters = &self.counters;
             let (messages_max, bytes_max) = self.settings.refuses_at();
-            counters.ready() + extra >= messages_max || counters.ready_bytes() >= bytes_max
+            counters.ready() + messages > messages_max || counters.ready_bytes() + bytes > bytes_max
         };
-        if !is_full(extra) {
+        if !is_full(messages, bytes) {
             return false;
         }
         self.deal_out();
-        is_full(extra.saturating_sub(self.consumers.room() as u64))
+        let left = messages.saturating_sub(self.consumers.room() as u64);
+        is_full(left.max(1), bytes)
     }
 
     /// Whether messages are to go because of a limit.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wherry_engine::Broker;
 use wherry_engine::BrokerOptions;
+use wherry_engine::ConsumerOptions;
 use wherry_engine::Error;
 use wherry_engine::ExchangeKind;
 use wherry_engine::ExchangeOptions;
@@ -17,7 +18,7 @@ use wherry_engine::properties::Properties;
 use wherry_engine::table::Table;
 use wherry_engine::table::Value;
 
-use crate::world::{Bell, consumer, drain, take, world};
+use crate::world::{Bell, bodies, consumer, drain, take, world};
 
 #[test]
 fn a_delivery_limit_ends_poison_messages() {
@@ -97,6 +98,95 @@ fn length_limits_drop_the_head_or_refuse() {
         (drain(&refuses), refuses.statistics().rejected),
         (vec!["in".to_string()], 1)
     );
+}
+
+fn refusing(max_length: Option<u64>, max_length_bytes: Option<u64>) -> QueueOptions {
+    QueueOptions {
+        max_length,
+        max_length_bytes,
+        overflow: Overflow::RejectPublish,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_message_that_would_stand_above_the_limit_in_bytes_is_refused() {
+    let w = world();
+    let queue = w.queue("q", refusing(None, Some(4)));
+    let default = w.host.exchange("").unwrap();
+    let publish = |body: &str| default.publish(&NewMessage::new("q", body.as_bytes()));
+    assert!(publish("123").is_ok());
+    assert!(publish("456").is_err());
+    assert!(publish("7").is_ok());
+    assert!(publish("8").is_err());
+    // A batch goes as far as there is room.
+    assert_eq!(drain(&queue), ["123", "7"]);
+    let batch: Vec<NewMessage<'_>> = ["1", "23", "4", "5"]
+        .iter()
+        .map(|body| NewMessage::new("q", body.as_bytes()))
+        .collect();
+    assert_eq!(default.publish_batch(&batch).unwrap().accepted, 3);
+    // What a consumer has room for does not stand in the queue.
+    drain(&queue);
+    assert!(publish("1234").is_ok());
+    let bell = Arc::new(Bell::default());
+    let c = queue
+        .consume(
+            ConsumerOptions {
+                in_turn: true,
+                ..Default::default()
+            },
+            Some((bell, 1)),
+        )
+        .unwrap();
+    assert!(publish("5678").is_ok());
+    assert!(publish("56789").is_err());
+    assert_eq!(bodies(&take(&c, 9)), ["1234", "5678"]);
+}
+
+#[test]
+fn what_one_queue_refuses_the_others_take() {
+    let w = world();
+    w.exchange("both", ExchangeKind::Fanout);
+    let full = w.queue("full", refusing(Some(1), None));
+    let open = w.queue("open", QueueOptions::default());
+    w.bind("full", "both", "");
+    w.bind("open", "both", "");
+    let both = w.host.exchange("both").unwrap();
+    let messages: Vec<NewMessage<'_>> = ["1", "2", "3"]
+        .iter()
+        .map(|body| NewMessage::new("", body.as_bytes()))
+        .collect();
+    assert_eq!(both.publish_batch(&messages).unwrap().accepted, 1);
+    for message in &messages[1..] {
+        assert!(matches!(
+            both.publish(message),
+            Err(Error::PublishRejected { queue }) if queue == "full"
+        ));
+    }
+    assert_eq!(drain(&full), ["1"]);
+    assert_eq!(drain(&open), ["1", "2", "3"]);
+    assert_eq!(full.statistics().rejected, 2);
+}
+
+#[test]
+fn every_full_queue_dead_letters_what_it_refuses() {
+    let w = world();
+    w.exchange("both", ExchangeKind::Fanout);
+    let dead = w.queue("dead", QueueOptions::default());
+    for name in ["one", "two"] {
+        let options = QueueOptions {
+            overflow: Overflow::RejectPublishDeadLetter,
+            dead_letter_exchange: Some(String::new()),
+            dead_letter_routing_key: Some("dead".into()),
+            ..refusing(Some(0), None)
+        };
+        w.queue(name, options);
+        w.bind(name, "both", "");
+    }
+    let both = w.host.exchange("both").unwrap();
+    assert!(both.publish(&NewMessage::new("", b"x")).is_err());
+    assert_eq!(drain(&dead), ["x", "x"]);
 }
 
 #[test]

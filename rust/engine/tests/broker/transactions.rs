@@ -79,3 +79,36 @@ fn transactions_happen_whole_or_not_at_all() {
             .is_err()
     );
 }
+
+#[test]
+fn what_a_transaction_brings_counts_towards_the_limit() {
+    let w = world();
+    for (name, max_length, max_length_bytes) in [("few", Some(2), None), ("small", None, Some(2))] {
+        let queue = w.queue(
+            name,
+            QueueOptions {
+                max_length,
+                max_length_bytes,
+                overflow: Overflow::RejectPublish,
+                ..Default::default()
+            },
+        );
+        let mut t = w.host.transaction();
+        for body in [b"1", b"2", b"3"] {
+            t.publish(&w.host.exchange("").unwrap(), &NewMessage::new(name, body))
+                .unwrap();
+        }
+        assert!(
+            matches!(t.commit(), Err(Error::PublishRejected { .. })),
+            "{name}"
+        );
+        assert_eq!(drain(&queue).len(), 0, "{name}");
+        let mut t = w.host.transaction();
+        for body in [b"1", b"2"] {
+            t.publish(&w.host.exchange("").unwrap(), &NewMessage::new(name, body))
+                .unwrap();
+        }
+        t.commit().unwrap();
+        assert_eq!(drain(&queue), ["1", "2"], "{name}");
+    }
+}
