@@ -414,8 +414,11 @@ impl Connection {
                     method_id: 0,
                 },
             );
+            // Its answer must find an open socket: a reset could overtake the reason on the way to the program.
+            self.phase = Phase::Closing;
+        } else {
+            self.phase = Phase::Closed;
         }
-        self.phase = Phase::Closed;
         Ok(())
     }
 

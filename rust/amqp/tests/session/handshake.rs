@@ -234,17 +234,28 @@ fn a_refused_login_is_told_or_dropped() {
     let mut client = server.accept();
     client.greet("guest", "wrong", &["authentication_failure_close"]);
     client.status = client.session.refused();
+    client.flush();
+    assert!(!client.session.status().contains(Status::CLOSE)); // not before it has answered
     client.expect_close(
         403,
         "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
     );
+
+    // Nor is it waited for without end.
+    let mut client = server.accept();
+    client.greet("guest", "wrong", &["authentication_failure_close"]);
+    client.status = client.session.refused();
+    client.session.tick(100.0);
+    assert!(!client.session.status().contains(Status::CLOSE));
+    client.session.tick(111.0);
+    assert!(client.session.status().contains(Status::CLOSE));
 
     let mut client = server.accept();
     client.greet("guest", "wrong", &[]);
     client.status = client.session.refused();
     assert!(client.status.contains(Status::CLOSE));
     client.expect_silence();
-    assert_eq!(server.front.counters().logins_refused.get(), 2);
+    assert_eq!(server.front.counters().logins_refused.get(), 3);
 }
 
 #[test]
