@@ -105,7 +105,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of a round; default: amqp 5, stomp 2")
-    parser.add_argument("--perf-test-seconds", type=float, default=8, help="of one of PerfTest")
+    parser.add_argument(
+        "--perf-test-seconds",
+        type=float,
+        default=15,
+        help="of one of PerfTest, which is slow in the first five, until it is compiled;"
+        " default: %(default)s",
+    )
     parser.add_argument("--perf-test-rounds", type=int, help="default: as --rounds")
     parser.add_argument("--no-perf-test", action="store_true")
     parser.add_argument(
