@@ -36,6 +36,16 @@ async def test_bodies_and_deliveries_go() -> None:
         assert sys.getrefcount(own) == 2
 
 
+def test_the_collector_does_not_look_at_deliveries() -> None:
+    with wherry.blocking.open() as broker:
+        queue = broker.declare_queue("q")
+        broker.default_exchange.publish_many([b"x"] * 4, "q")
+        with queue.consume() as consumer:
+            some = [queue.get(), next(consumer), *consumer.take(2)]
+            assert [gc.is_tracked(delivery) for delivery in some] == [False] * 4
+            consumer.ack_many(some[1:])
+
+
 def test_a_blocking_broker_leaves_no_cycles_behind(no_garbage: None) -> None:
     with wherry.blocking.open() as broker:
         queue = broker.declare_queue("q")

@@ -147,8 +147,13 @@ impl Delivery {
         let object = Bound::new(py, self)?;
         // The garbage collector has nothing to do here: no cycle goes through what a delivery holds. Without this it would look
         // at all deliveries of a batch again and again.
-        // SAFETY: an object that the collector could track, which is all that is asked for.
-        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+        // SAFETY: the first may be asked of any object. What it says is tracked has the collector's header, which is all that
+        // the second needs; whether our type has one is for PyO3 to choose.
+        unsafe {
+            if ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 {
+                ffi::PyObject_GC_UnTrack(object.as_ptr().cast());
+            }
+        }
         Ok(object)
     }
 }
