@@ -739,8 +739,10 @@ class FrontEnd:
     def set_alarms(self, *, memory: bool, disk: bool) -> None:
         """Says what is short. The server resumes its sessions after it."""
 
-    def worked_off(self) -> int:
-        """How many messages clients have published or acknowledged."""
+    def traffic(self) -> tuple[int, int]:
+        """How many messages came from clients, published or acknowledged, and how many went to
+        them.
+        """
 
     def counters(self) -> dict[str, int]:
         """What the sessions did since the server started, by name."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from wherry.server import _host, _poll
-from wherry.server._poll import FOREVER, READ, Epoll
+from wherry.server import _host
+from wherry.server._poll import READ, Epoll
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -339,85 +339,3 @@ def test_signals_come_in_and_what_was_there_before_is_there_again() -> None:
     assert mine == [signal.SIGUSR2]
     assert signal.getsignal(signal.SIGINT) == before[0]
     assert signal.set_wakeup_fd(-1) == -1
-
-
-class Waits:
-    """In place of an epoll: each wait takes as long as it is told, by a clock of its own."""
-
-    def __init__(self, *waits_ns: int) -> None:
-        self.now = 0
-        self.waits = list(waits_ns)
-        self.looks = 0
-
-    def clock(self) -> int:
-        return self.now
-
-    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        if timeout == 0:
-            self.looks += 1
-            self.now += 1_000
-            self.waits[0] -= 1_000
-            if self.waits[0] > 0:
-                return []
-        else:
-            self.now += self.waits[0]
-        self.waits.pop(0)
-        return [(-1, 0)]
-
-
-def test_it_stays_awake_only_while_waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    short, long = 20_000, 5_000_000
-    waits = Waits(*[short] * 4, short, long, *[long] * 4, short)
-    monkeypatch.setattr(_poll.time, "perf_counter_ns", waits.clock)
-    epoll = Epoll(busy_wait_ns=50_000)
-    with monkeypatch.context() as patch:
-        patch.setattr(epoll, "_epoll", waits)
-        looks = []
-        for _ in range(11):
-            before = waits.looks
-            epoll.serve(FOREVER)
-            looks.append(waits.looks - before)
-    epoll.close()
-    # Four short ones were seen; then it looks 20 times for the short one, and 50 times for a long
-    # one before it sleeps. When fewer than four of the last eight were short, it sleeps at once.
-    assert looks == [0, 0, 0, 0, 20, 50, 50, 50, 50, 50, 0]
-
-
-def test_it_sleeps_while_messages_come_by_dozens(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = Waits(*[20_000] * 60)
-    monkeypatch.setattr(_poll.time, "perf_counter_ns", waits.clock)
-    epoll = Epoll(busy_wait_ns=50_000)
-    came = 0
-    epoll.count_with(lambda: came)
-
-    def awake(times: int, messages: int) -> list[bool]:
-        nonlocal came
-        found = []
-        for _ in range(times):
-            came += messages
-            before = waits.looks
-            epoll.serve(FOREVER)
-            found.append(waits.looks > before)
-        return found
-
-    with monkeypatch.context() as patch:
-        patch.setattr(epoll, "_epoll", waits)
-        assert awake(8, 1) == [False] * 4 + [True] * 4
-        # A stop of the machine: hundreds at once. It is counted as sixteen.
-        assert awake(1, 900) == [True]
-        assert awake(9, 1) == [True] * 9
-        # From now on always: it sleeps until they come one by one again.
-        assert awake(20, 12)[-10:] == [False] * 10
-        assert awake(20, 1)[-2:] == [True] * 2
-    epoll.close()
-
-
-def test_it_always_sleeps_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = Waits(*[10] * 20)
-    epoll = Epoll()
-    with monkeypatch.context() as patch:
-        patch.setattr(epoll, "_epoll", waits)
-        for _ in range(20):
-            epoll.serve(FOREVER)
-    epoll.close()
-    assert waits.looks == 0

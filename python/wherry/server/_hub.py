@@ -110,7 +110,7 @@ class Hub:
             host_names=[*_own_names(), *settings.host_names],
         )
         self.front.attach(self.port)
-        self.poller.count_with(self.front.worked_off)
+        self.poller.count_with(self.front.traffic)
         self.alarms = Alarms(engine, self.front, settings, loop, self._room_again)
         self.set_access()
 

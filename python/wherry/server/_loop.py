@@ -42,9 +42,9 @@ class Poller(Protocol):
     def remove(self, descriptor: socket.socket | int) -> None:
         """Watch no more. Call it before the descriptor is closed."""
 
-    def count_with(self, count: Callable[[], int]) -> None:
-        """Ask this how many messages have come so far: a loop may stay awake for single ones, and
-        wait for many at a time.
+    def count_with(self, traffic: Callable[[], tuple[int, int]]) -> None:
+        """Ask this how many messages have come and gone so far: a loop may stay awake for single
+        ones, and wait for many at a time.
         """
 
     def again(self, source: Source) -> None:

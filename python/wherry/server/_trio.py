@@ -111,7 +111,7 @@ class TaskPoller:
                 notify_closing(number)
             del self._watched[number]
 
-    def count_with(self, count: Callable[[], int]) -> None:
+    def count_with(self, traffic: Callable[[], tuple[int, int]]) -> None:
         """It does not matter here: trio waits."""
 
     def again(self, source: Source) -> None:

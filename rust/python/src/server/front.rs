@@ -185,10 +185,11 @@ impl FrontEnd {
         self.shared.front.set_alarms(Alarms { memory, disk });
     }
 
-    /// How many messages clients have published or acknowledged.
-    fn worked_off(&self) -> u64 {
+    /// How many messages came from clients, published or acknowledged, and how many went to them.
+    fn traffic(&self) -> (u64, u64) {
         let counters = self.shared.front.counters();
-        counters.published.get() + counters.acknowledged.get()
+        let came = counters.published.get() + counters.acknowledged.get();
+        (came, counters.delivered.get())
     }
 
     /// What the sessions did since the server started, by name.

@@ -1,0 +1,225 @@
+"""How a server's thread waits: awake, asleep, or behind others."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from wherry.server import _host, _pace
+from wherry.server._pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(not _host.HAS_ITS_OWN, reason="elsewhere it is trio.run")
+
+SECONDS_MAX = 20.0
+FOREVER = -1.0
+
+
+class Waits:
+    """In place of an epoll: each wait takes as long as it is told, by a clock of its own."""
+
+    def __init__(self, *waits_ns: int) -> None:
+        self.now = 0
+        self.waits = list(waits_ns)
+        self.looks = 0
+        self.timeouts: list[float] = []
+
+    def clock(self) -> int:
+        return self.now
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        if timeout == 0:
+            self.looks += 1
+            self.now += 1_000
+            self.waits[0] -= 1_000
+            if self.waits[0] > 0:
+                return []
+        else:
+            self.timeouts.append(timeout)
+            if 0 < timeout * 1e9 < self.waits[0]:
+                self.now += round(timeout * 1e9)
+                self.waits[0] -= round(timeout * 1e9)
+                return []
+            self.now += self.waits[0]
+        self.waits.pop(0)
+        return [(-1, 0)]
+
+
+def test_it_always_sleeps_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Waits(*[10] * 20)
+    monkeypatch.setattr(_pace.time, "perf_counter_ns", waits.clock)
+    pace = Pace()
+    for _ in range(20):
+        pace.wait(waits.poll, FOREVER, 1)
+    assert waits.looks == 0
+
+
+def test_it_stays_awake_only_while_waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    short, long = 20_000, 5_000_000
+    waits = Waits(*[short] * 4, short, long, *[long] * 4, short)
+    monkeypatch.setattr(_pace.time, "perf_counter_ns", waits.clock)
+    pace = Pace(50_000)
+    looks = []
+    for _ in range(11):
+        before = waits.looks
+        pace.wait(waits.poll, FOREVER, 1)
+        looks.append(waits.looks - before)
+    # Four short ones were seen; then it looks 20 times for the short one, and 50 times for a long
+    # one before it sleeps. When fewer than four of the last eight were short, it sleeps at once.
+    assert looks == [0, 0, 0, 0, 20, 50, 50, 50, 50, 50, 0]
+
+
+def test_it_sleeps_while_messages_come_by_dozens(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = Waits(*[20_000] * 60)
+    monkeypatch.setattr(_pace.time, "perf_counter_ns", waits.clock)
+    pace = Pace(50_000)
+    came = 0
+    pace.count_with(lambda: (came, 0))
+
+    def awake(times: int, messages: int) -> list[bool]:
+        nonlocal came
+        found = []
+        for _ in range(times):
+            came += messages
+            before = waits.looks
+            pace.wait(waits.poll, FOREVER, 1)
+            found.append(waits.looks > before)
+        return found
+
+    assert awake(8, 1) == [False] * 4 + [True] * 4
+    # A stop of the machine: hundreds at once. It is counted as sixteen.
+    assert awake(1, 900) == [True]
+    assert awake(9, 1) == [True] * 9
+    # From now on always: it sleeps until they come one by one again.
+    assert awake(20, 12)[-10:] == [False] * 10
+    assert awake(20, 1)[-2:] == [True] * 2
+
+
+def in_a_thread(function: Callable[[], None]) -> None:
+    """On a thread of its own, whose policy is nobody else's."""
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join(SECONDS_MAX)
+    assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+class Stream:
+    """A pace, and so many messages before each of its waits of a millisecond."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waits = Waits()
+        monkeypatch.setattr(_pace.time, "perf_counter_ns", self.waits.clock)
+        self.passed = 0
+        self.pace = Pace()
+        self.pace.count_with(lambda: (self.passed // 2, self.passed - self.passed // 2))
+
+    def run(self, waits: int, messages: int) -> set[int]:
+        """The thread's policies after each wait."""
+        found = set()
+        for _ in range(waits):
+            self.passed += messages
+            self.wait(1_000_000)
+            found.add(os.sched_getscheduler(0))
+        return found
+
+    def wait(self, ns: int, timeout: float = FOREVER) -> Any:
+        self.waits.waits.append(ns)
+        return self.pace.wait(self.waits.poll, timeout, 1)
+
+
+def test_it_stands_back_in_a_fast_stream_and_comes_forth_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body() -> None:
+        stream = Stream(monkeypatch)
+        # Ten waits are a span, but the first one has eleven's messages.
+        assert stream.run(100, 54) == {os.SCHED_OTHER}
+        assert stream.run(11, 60) == {os.SCHED_OTHER, os.SCHED_BATCH}
+        # Between the two bounds it stays as it is.
+        assert stream.run(100, 31) == {os.SCHED_BATCH}
+        assert stream.run(11, 29) == {os.SCHED_OTHER, os.SCHED_BATCH}
+        assert stream.run(100, 54) == {os.SCHED_OTHER}
+        # The end of the server is not the end of the thread.
+        stream.run(20, 100)
+        assert os.sched_getscheduler(0) == os.SCHED_BATCH
+        stream.pace.close()
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+    in_a_thread(body)
+
+
+def test_the_first_message_after_a_stream_finds_it_in_front(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body() -> None:
+        stream = Stream(monkeypatch)
+        stream.run(20, 100)
+        assert os.sched_getscheduler(0) == os.SCHED_BATCH
+        stream.waits.timeouts.clear()
+        # Nothing for 10 ms, then in front until something comes, or until it is to come back.
+        assert stream.wait(50_000_000)
+        assert stream.waits.timeouts == [0.01, FOREVER]
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        stream.run(20, 100)
+        stream.waits.timeouts.clear()
+        assert stream.wait(500_000_000, timeout=0.25) == []
+        assert stream.waits.timeouts == [0.01, pytest.approx(0.24)]
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+    in_a_thread(body)
+
+
+def test_it_comes_back_in_time_from_the_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def body() -> None:
+        stream = Stream(monkeypatch)
+        stream.run(20, 100)
+        stream.waits.timeouts.clear()
+        began = stream.waits.now
+        assert stream.wait(50_000_000, timeout=0.005) == []
+        assert stream.waits.timeouts == [0.005]
+        assert stream.waits.now - began == 5_000_000
+
+    in_a_thread(body)
+
+
+def test_a_thread_that_somebody_put_elsewhere_stays_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body() -> None:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        stream = Stream(monkeypatch)
+        assert stream.run(50, 100) == {os.SCHED_BATCH}
+        assert stream.run(50, 1) == {os.SCHED_BATCH}
+        stream.pace.close()
+        assert os.sched_getscheduler(0) == os.SCHED_BATCH
+
+    in_a_thread(body)
+
+
+def test_where_it_may_not_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise PermissionError
+
+    asked = 0
+    monkeypatch.setattr(_pace.os, "sched_setscheduler", refuse)
+    stream = Stream(monkeypatch)
+    assert stream.run(50, 100) == {os.SCHED_OTHER}
+    stream.pace.close()
+    assert asked == 1
