@@ -119,22 +119,31 @@ def in_a_thread(function: Callable[[], None]) -> None:
 
 
 class Stream:
-    """A pace, and so many messages before each of its waits of a millisecond."""
+    """A pace, the messages that pass it, and how long it waits for the next ones."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, busy_wait_ns: int = 0) -> None:
         self.waits = Waits()
         monkeypatch.setattr(_pace.time, "perf_counter_ns", self.waits.clock)
         self.passed = 0
-        self.pace = Pace()
+        self.pace = Pace(busy_wait_ns)
         self.pace.count_with(lambda: (self.passed // 2, self.passed - self.passed // 2))
 
-    def run(self, waits: int, messages: int) -> set[int]:
-        """The thread's policies after each wait."""
+    def run(self, waits: int, messages: int, ns: int = 1_000_000) -> set[int]:
+        """So many messages before each of so many waits: the thread's policies after each."""
         found = set()
         for _ in range(waits):
             self.passed += messages
-            self.wait(1_000_000)
+            self.wait(ns)
             found.add(os.sched_getscheduler(0))
+        return found
+
+    def crowded(self, spans: int, messages: int, of: int) -> set[int]:
+        """One of so many waits is longer than it stays awake, and over as soon as it sleeps."""
+        found = set()
+        until = self.waits.now + spans * 20_000_000
+        while self.waits.now < until:
+            found |= self.run(of - 1, messages, 40_000)
+            found |= self.run(1, messages, 150_000)
         return found
 
     def wait(self, ns: int, timeout: float = FOREVER) -> Any:
@@ -147,18 +156,48 @@ def test_it_stands_back_in_a_fast_stream_and_comes_forth_after_it(
 ) -> None:
     def body() -> None:
         stream = Stream(monkeypatch)
-        # Ten waits are a span, but the first one has eleven's messages.
-        assert stream.run(100, 54) == {os.SCHED_OTHER}
-        assert stream.run(11, 60) == {os.SCHED_OTHER, os.SCHED_BATCH}
+        # Twenty waits are a span, but the first one has the messages of one more.
+        assert stream.run(100, 57) == {os.SCHED_OTHER}
+        assert stream.run(21, 60) == {os.SCHED_OTHER, os.SCHED_BATCH}
         # Between the two bounds it stays as it is.
         assert stream.run(100, 31) == {os.SCHED_BATCH}
-        assert stream.run(11, 29) == {os.SCHED_OTHER, os.SCHED_BATCH}
-        assert stream.run(100, 54) == {os.SCHED_OTHER}
+        assert stream.run(21, 29) == {os.SCHED_OTHER, os.SCHED_BATCH}
+        assert stream.run(100, 57) == {os.SCHED_OTHER}
         # The end of the server is not the end of the thread.
-        stream.run(20, 100)
+        stream.run(40, 100)
         assert os.sched_getscheduler(0) == os.SCHED_BATCH
         stream.pace.close()
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+    in_a_thread(body)
+
+
+def test_it_stands_back_from_a_sender_that_it_keeps_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body() -> None:
+        stream = Stream(monkeypatch, 100_000)
+        assert stream.run(8, 2, 40_000) == {os.SCHED_OTHER}
+        assert stream.crowded(3, 2, of=2) == {os.SCHED_OTHER, os.SCHED_BATCH}
+        # It asks for a second of it, and then looks whether it is still so.
+        began = stream.waits.now
+        while stream.run(1, 15) == {os.SCHED_BATCH}:
+            pass
+        assert 900_000_000 < stream.waits.now - began < 1_060_000_000
+        assert stream.run(100, 15) == {os.SCHED_OTHER}
+
+    in_a_thread(body)
+
+
+@pytest.mark.parametrize(("messages", "of"), [(2, 20), (0, 2)])
+def test_it_is_not_in_the_way_for_being_wrong_at_times_or_in_a_slow_stream(
+    monkeypatch: pytest.MonkeyPatch, messages: int, of: int
+) -> None:
+    def body() -> None:
+        stream = Stream(monkeypatch, 100_000)
+        assert stream.run(8, messages, 40_000) == {os.SCHED_OTHER}
+        assert stream.crowded(10, messages, of=of) == {os.SCHED_OTHER}
+        assert stream.waits.looks > 0
 
     in_a_thread(body)
 
@@ -168,17 +207,17 @@ def test_the_first_message_after_a_stream_finds_it_in_front(
 ) -> None:
     def body() -> None:
         stream = Stream(monkeypatch)
-        stream.run(20, 100)
+        stream.run(40, 100)
         assert os.sched_getscheduler(0) == os.SCHED_BATCH
         stream.waits.timeouts.clear()
-        # Nothing for 10 ms, then in front until something comes, or until it is to come back.
+        # Nothing for 20 ms, then in front until something comes, or until it is to come back.
         assert stream.wait(50_000_000)
-        assert stream.waits.timeouts == [0.01, FOREVER]
+        assert stream.waits.timeouts == [0.02, FOREVER]
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
-        stream.run(20, 100)
+        stream.run(40, 100)
         stream.waits.timeouts.clear()
         assert stream.wait(500_000_000, timeout=0.25) == []
-        assert stream.waits.timeouts == [0.01, pytest.approx(0.24)]
+        assert stream.waits.timeouts == [0.02, pytest.approx(0.23)]
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
     in_a_thread(body)
@@ -187,7 +226,7 @@ def test_the_first_message_after_a_stream_finds_it_in_front(
 def test_it_comes_back_in_time_from_the_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def body() -> None:
         stream = Stream(monkeypatch)
-        stream.run(20, 100)
+        stream.run(40, 100)
         stream.waits.timeouts.clear()
         began = stream.waits.now
         assert stream.wait(50_000_000, timeout=0.005) == []

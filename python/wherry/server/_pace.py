@@ -1,8 +1,8 @@
 """How the thread of a server waits for its next messages: by how they have come of late.
 
 One by one and quickly: it stays awake, as waking takes as long as serving. By dozens: it sleeps, as
-all of them share one waking. By tens of thousands a second: it sleeps, and when it is woken it lets
-whoever runs run on.
+all of them share one waking. By tens of thousands a second, or as soon as it makes room for those
+who send them: it sleeps, and when it is woken it lets whoever runs run on.
 """
 
 from __future__ import annotations
@@ -35,11 +35,20 @@ _MESSAGES_COUNTED_MAX = 16
 
 # From so many messages a second on, in and out, the thread stands back, until there are only so
 # many. At such rates a message waits for those before it longer than for a processor. Counted over
-# spans of at least 10 ms.
+# spans of at least 20 ms.
 _STAND_BACK_PER_SECOND = 60_000
 _COME_FORTH_PER_SECOND = 30_000
-_SPAN_NS = 10_000_000
+_SPAN_NS = 20_000_000
 _SPAN_SECONDS = _SPAN_NS / 1e9
+
+# From fewer on if it is in the way: when it stayed awake so often in a span, and in such a share of
+# its tries, for a message that came at once when it had gone to sleep. Clients in Python that are
+# sending as fast as they can, on as many processors as they are, show twenty in a span and a fifth;
+# an even stream of as many messages three in a span and a fiftieth. After a second it tries again.
+_IN_THE_WAY_PER_SECOND = 10_000
+_IN_VAIN_MIN = 10
+_IN_VAIN_SHARE = 1 / 8
+_AGAIN_AFTER_NS = 1_000_000_000
 
 
 def _nothing() -> tuple[int, int]:
@@ -64,6 +73,10 @@ class Pace:
         # When the present span began, and how many had come and gone by then.
         self._span_began = time.perf_counter_ns()
         self._span_passed = 0
+        # How often it stayed awake in this span, and how often that was in the way.
+        self._awake = 0
+        self._in_vain = 0
+        self._back_until = 0
         self._place = _Place()
 
     def count_with(self, traffic: Callable[[], tuple[int, int]]) -> None:
@@ -80,6 +93,9 @@ class Pace:
         shorter than `busy_wait_ns`, and a message or two came with each, the next one begins with
         looking again and again for that time. Others of the process may run meanwhile: each look
         lets go of the interpreter.
+
+        If it looked in vain, and something is there as soon as it sleeps, then the sender was
+        waiting for this processor.
         """
         clock = time.perf_counter_ns
         busy_wait_ns = self._busy_wait_ns
@@ -91,27 +107,37 @@ class Pace:
         if began - self._span_began >= _SPAN_NS:
             self._end_span(began, came + went)
         events: list[tuple[int, int]] = []
-        if (
+        in_vain = False
+        if self._place.is_back:
+            events, timeout = self._wait_a_span(poll, timeout, events_max)
+        elif (
             self._short_waits.bit_count() >= _SHORT_WAITS_MIN
             and self._messages_per_wait <= _MESSAGES_PER_WAIT_MAX
         ):
+            self._awake += 1
             until = began + busy_wait_ns
             while not (events := poll(0, events_max)) and clock() < until:
                 pass
-        if not events and self._place.is_back:
-            events, timeout = self._wait_a_span(poll, timeout, events_max)
+            in_vain = not events
         if not events and timeout:
             events = poll(timeout, events_max)
-        short = clock() - began < busy_wait_ns
-        self._short_waits = (self._short_waits << 1 | short) & _WAITS
+        waited = clock() - began
+        if in_vain and waited < 2 * busy_wait_ns:
+            self._in_vain += 1
+        self._short_waits = (self._short_waits << 1 | (waited < busy_wait_ns)) & _WAITS
         return events
 
     def _end_span(self, now: int, passed: int) -> None:
         rate = (passed - self._span_passed) * 1e9 / (now - self._span_began)
+        in_the_way = self._in_vain >= max(_IN_VAIN_MIN, self._awake * _IN_VAIN_SHARE)
         self._span_began, self._span_passed = now, passed
+        self._awake = self._in_vain = 0
         if rate >= _STAND_BACK_PER_SECOND:
             self._place.stand_back()
-        elif rate < _COME_FORTH_PER_SECOND:
+        elif in_the_way and rate >= _IN_THE_WAY_PER_SECOND:
+            self._place.stand_back()
+            self._back_until = now + _AGAIN_AFTER_NS
+        elif rate < _COME_FORTH_PER_SECOND and now >= self._back_until:
             self._place.come_forth()
 
     def _wait_a_span(
