@@ -19,6 +19,10 @@ use crate::wire::{Confirm, Destination, Outgoing, Wire, why_closed};
 const TRAIN_BYTES: usize = 64 * 1024;
 /// Without confirms nothing is awaited; one look in so many writes still finds out that the server closed.
 const WRITES_BETWEEN_READS: u32 = 64;
+/// A paced producer sleeps until so long before the next message is due, and spends the rest awake. On a virtual
+/// machine a processor takes about as long to wake up, and would be late by it, with each message, before the server
+/// under load had anything to do with it.
+const AWAKE_BEFORE_DUE: Duration = Duration::from_micros(30);
 
 /// What one producer is to do.
 #[derive(Clone, Debug)]
@@ -308,7 +312,10 @@ impl<W: Wire> Publisher<W> {
             && !window_full
         {
             let due = self.plan.start + Duration::from_nanos(pace.due_ns(self.sent));
-            let wait = due.min(deadline).saturating_duration_since(Instant::now());
+            let wait = due
+                .min(deadline)
+                .saturating_duration_since(Instant::now())
+                .saturating_sub(AWAKE_BEFORE_DUE);
             if wait.is_zero() || !self.wire.link().wait_readable(wait) {
                 return Ok(());
             }
