@@ -62,15 +62,24 @@ def test_bindings(serving: Serving, data: Path) -> None:
         channel.queue_bind("q", "amq.topic", "b.*")
         channel.queue_bind("q", "amq.headers", "", {"x-match": "any", "kind": "new"})
         channel.exchange_bind("amq.fanout", "amq.topic", "a")
-    headers, *topics = listed("bindings", data)
+    default, headers, *topics = listed("bindings", data)
+    assert default == {
+        "vhost": "/",
+        "source": "",
+        "destination": "q",
+        "destination_type": "queue",
+        "routing_key": "q",
+        "arguments": {},
+    }
     assert (headers["source"], headers["arguments"]) == (
         "amq.headers",
         {"x-match": "any", "kind": "new"},
     )
     found = [(one["destination_type"], one["destination"], one["routing_key"]) for one in topics]
     assert found == [("exchange", "amq.fanout", "a"), ("queue", "q", "b.*")]
-    line = wherry("bindings", "-d", data, "--vhost", "/").stdout.splitlines()[-1]
-    assert line.split("\t") == ["/", "amq.topic", "q", "queue", "b.*", "{}"]
+    lines = wherry("bindings", "-d", data, "--vhost", "/").stdout.splitlines()
+    assert lines[1].split("\t") == ["/", "", "q", "queue", "q", "{}"]
+    assert lines[-1].split("\t") == ["/", "amq.topic", "q", "queue", "b.*", "{}"]
     assert "no virtual host" in wherry("bindings", "-d", data, "--vhost", "x", status=1).stderr
 
 
@@ -114,7 +123,7 @@ def test_a_directory_that_nobody_has_open(data: Path) -> None:
         broker.declare_queue("q").bind("amq.topic", "#")
         broker.set_policy("p", "^amq", {"alternate-exchange": "amq.fanout"})
     assert {one["policy"] for one in listed("exchanges", data)} == {"p", None}
-    assert [one["destination"] for one in listed("bindings", data)] == ["q"]
+    assert [one["source"] for one in listed("bindings", data)] == ["", "amq.topic"]
     assert listed("consumers", data) == []
     assert "is it running" in wherry("channels", "-d", data, status=1).stderr
 

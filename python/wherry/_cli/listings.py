@@ -46,7 +46,7 @@ def exchanges(
 def bindings(
     directory: Path | None, control: Path | None, vhost: str | None, as_json_: bool
 ) -> None:
-    """List bindings. That of the default exchange to each queue, by its name, is not among them.
+    """List bindings. The default exchange, whose name is empty, has one to each queue, by its name.
 
     \b
     Example:

@@ -118,7 +118,9 @@ class Operations:
         return self._each(vhost, _core.VirtualHost.exchanges, _exchange)
 
     def bindings(self, vhost: str | None = None) -> Plain:
-        """All bindings, of one virtual host or of all, by the names of their exchanges."""
+        """All bindings, of one virtual host or of all, by the names of their exchanges. The first
+        are those of the default exchange, whose name is empty: of each queue, by its name.
+        """
         return self._each(vhost, _core.VirtualHost.exchanges, _bindings)
 
     def consumers(self, vhost: str | None = None) -> Plain:
@@ -222,6 +224,11 @@ def _exchange(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
 
 
 def _bindings(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
+    bindings: Iterable[tuple[str, str, str, dict[str, Any]]]
+    if name:
+        bindings = _core.Exchange(host, name)._bindings()
+    else:
+        bindings = (("queue", queue, queue, {}) for queue in host.queues())
     found = (
         {
             "source": name,
@@ -230,7 +237,7 @@ def _bindings(host: _core.VirtualHost, name: str) -> list[dict[str, Plain]]:
             "routing_key": routing_key,
             "arguments": arguments,
         }
-        for kind, destination, routing_key, arguments in _core.Exchange(host, name)._bindings()
+        for kind, destination, routing_key, arguments in bindings
     )
     columns = ("destination_type", "destination", "routing_key")
     return sorted(found, key=lambda one: [str(one[column]) for column in columns])
