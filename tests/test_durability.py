@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -353,3 +354,58 @@ def test_a_full_disk_refuses_publishes_and_lets_consumers_go_on(small_disk: Path
     with wherry.blocking.open(small_disk) as broker:
         left = [d.body[-5:] for d in broker.queue("q").get_many_nowait(10)]
         assert left == [bytes(5), b"again"]
+
+
+NO_DESCRIPTORS = """
+import resource, sys, wherry
+
+with wherry.blocking.open(sys.argv[1], segment_bytes=1 << 20) as broker:
+    broker.declare_queue("q")
+    broker.statistics()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    published = 0
+    try:
+        while True:
+            broker.default_exchange.publish(bytes(20_000), "q")
+            published += 1
+    except wherry.StorageError as error:
+        print(error)
+        print(broker.statistics().journal.obstacle)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    while True:
+        try:
+            broker.default_exchange.publish(bytes(20_000), "q")
+            break
+        except wherry.StorageError:
+            pass
+with wherry.blocking.open(sys.argv[1]) as broker:
+    assert broker.queue("q").statistics().ready == published + 1
+"""
+
+
+def test_a_journal_without_descriptors_says_so_and_goes_on_later(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", NO_DESCRIPTORS, tmp_path / "j"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    cause = "making a journal segment: Too many open files (os error 24)"
+    error, obstacle = run.stdout.splitlines()
+    assert error.startswith(f"the journal cannot grow ({cause}): publishing is refused until")
+    assert "raise the limit of open files" in error
+    assert obstacle == cause
+
+
+def test_a_journal_whose_directory_was_deleted_confirms_nothing(tmp_path: Path) -> None:
+    broker = wherry.blocking.open(tmp_path / "j")
+    broker.declare_queue("q")
+    shutil.rmtree(tmp_path / "j")
+    with pytest.raises(
+        wherry.JournalFailed, match=r"deleted while it was in use.*put its directory"
+    ):
+        broker.default_exchange.publish(b"", "q")
+    with pytest.raises(wherry.JournalFailed):
+        broker.close()

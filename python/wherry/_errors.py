@@ -91,13 +91,17 @@ class DirectoryLocked(WherryError):
 
 
 class DiskFull(WherryError):
-    """There is no room for another journal segment. Consuming and acknowledging go on, and free
-    some.
+    """There is no room for another journal segment, on the disk or in the quota. Consuming and
+    acknowledging go on, and free some.
     """
 
 
 class StorageError(WherryError, OSError):
-    """The operating system refused a file operation."""
+    """The operating system refused a file operation.
+
+    A publish raises it while the journal cannot grow for another reason than a full disk (too many
+    open files, no permission, no memory). It can be tried again: the journal does so as well.
+    """
 
 
 class WrongLoop(WherryError, RuntimeError):

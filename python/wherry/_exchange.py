@@ -104,7 +104,8 @@ class Exchange(ExchangeViews):
             Unroutable: `mandatory`, and no queue is bound for the key.
             PublishRejected: a queue at its limit refuses it; other queues have it.
             InvalidArgument: an option that can never be right; the message names it.
-            MessageTooLarge, AccessRefused, DiskFull, BrokerClosed: it was not published.
+            MessageTooLarge, AccessRefused, DiskFull, StorageError, BrokerClosed: it was not
+                published.
             JournalFailed: it was not published, or it is not known to be on stable storage.
             WrongLoop: called on another event loop than the broker's.
         """

@@ -365,7 +365,10 @@ class JournalStatistics:
     staging_bytes: int
     """Bytes that wait to be written."""
     disk_full: bool
-    """Publishing is refused until there is room."""
+    """Publishing is refused until there is room on the disk."""
+    obstacle: str | None
+    """Why the journal cannot grow for now, so that publishing is refused: no room on the disk, no
+    descriptors, no permission. It is tried again at least every second."""
     failed: str | None
     """Why nothing is confirmed any more, if so."""
 

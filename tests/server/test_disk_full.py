@@ -1,11 +1,18 @@
-"""A disk that is really full: a small file system of its own under a server in a process."""
+"""A disk that is really full (a small file system of its own), or that gives the journal no more
+files, under a server in a process.
+"""
 
 from __future__ import annotations
 
+import resource
+import shutil
 import subprocess
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from processes import Serving
+from test_cli_serve import wherry
 
 from wire import brokers, stomp
 from wire.peer import Peer, Silence, connect
@@ -80,6 +87,45 @@ def test_publishers_wait_and_go_on_by_themselves(least: int, disk: Path) -> None
         events = {publisher.read(20).name, publisher.read(20).name}
         assert events == {"connection.unblocked", "basic.ack"}
         assert consumer.until("basic.deliver").body == BODY
+
+
+def test_the_reason_is_told_when_it_is_not_the_disk(tmp_path: Path) -> None:
+    with (
+        closing(Serving("--directory", tmp_path / "data")) as server,
+        connect("127.0.0.1", server.port) as peer,
+    ):
+        peer.open_channel(1)
+        peer.call(1, "confirm.select")
+        peer.call(1, "queue.declare", queue="q", durable=True)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        confirmed, reason = publish_until_blocked(peer)
+        assert confirmed > 0
+        assert reason == "making a journal segment: Too many open files (os error 24)"
+        server.wait_for_log(f"{reason}: publishers wait until the journal can grow")
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        events = {peer.read(20).name, peer.read(20).name}
+        assert events == {"connection.unblocked", "basic.ack"}
+
+
+def test_nothing_is_confirmed_into_a_directory_that_is_gone(tmp_path: Path) -> None:
+    with (
+        closing(Serving("--directory", tmp_path / "data")) as server,
+        connect("127.0.0.1", server.port) as peer,
+    ):
+        peer.open_channel(1)
+        peer.call(1, "confirm.select")
+        peer.call(1, "queue.declare", queue="q", durable=True)
+        shutil.rmtree(tmp_path / "data")
+        peer.publish(1, "", "q", BODY, {"delivery_mode": 2})
+        assert peer.read(20).name == "basic.nack"
+        server.wait_for_log("syncing the journal: the file was deleted while it was in use")
+        # Nor anything declared; and a command says why.
+        told = wherry(
+            "publish", "--url", server.url(), "--queue", "r", "--declare", "-m", "x", status=1
+        )
+        assert "541 INTERNAL_ERROR" in told.stderr
+        assert "Traceback" not in told.stderr
 
 
 # STOMP has no word for it: receipts do not come, and nothing is read.

@@ -1,5 +1,5 @@
-"""Why publishers wait: too much in memory, too little room on the disk. Everything here runs on the
-server's loop.
+"""Why publishers wait: too much in memory, too little room on the disk, a journal that cannot
+grow. Everything here runs on the server's loop.
 
 Memory is over its limit when the engine says so: a session whose publish was refused finds out. The
 disk is looked at once a second. Both limits are the configuration's when the server starts, and can
@@ -49,6 +49,8 @@ class Alarms:
         self._directory = settings.directory
         self._disk_free_bytes_min = settings.disk_free_bytes_min
         self._disk_free_bytes: int | None = None
+        # What is wrong, as it was logged last.
+        self._said: dict[str, str | None] = {}
         # Ends the wait for the next look.
         self._look: Event = loop.event()
 
@@ -73,47 +75,51 @@ class Alarms:
     # The disk
 
     async def watch_disk(self, directory: str) -> None:
-        """Hold publishers back, and tell them, while the volume has too little space, or none for
-        the journal's next segment.
+        """Hold publishers back, and tell them, while the volume has too little space, or while the
+        journal cannot make its next segment. Say so if it failed for good.
         """
         while True:
+            free = None
             try:
                 # A network volume may take its time.
                 free = await self._loop.in_thread(_free_bytes, directory)
             except OSError as error:
-                log.warning("cannot see how much space %s has: %s", directory, error)
+                self._say("space", f"cannot see how much space {directory} has: {error}")
             else:
-                self._disk_has(free, directory)
+                self._say("space", None)
+            self._disk_has(free, directory)
             await self._look.wait(LOOK_SECONDS)
             if self._look.is_set():
                 self._look = self._loop.event()
 
-    def _disk_has(self, free: int, directory: str) -> None:
+    def _disk_has(self, free: int | None, directory: str) -> None:
         self._disk_free_bytes = free
-        journal = self._engine.statistics()["journal"]
-        least = self._disk_free_bytes_min
-        low = free < least or (journal is not None and journal["disk_full"])
-        if low is self.disk:
+        journal = self._engine.statistics()["journal"] or {}
+        self._say("journal", journal.get("failed"))
+        obstacle = journal.get("obstacle")
+        self._say("growth", obstacle and f"{obstacle}: publishers wait until the journal can grow")
+        low = free is not None and free < self._disk_free_bytes_min
+        held = low or obstacle is not None
+        if held is self.disk:
             return
-        self._set(memory=self.memory, disk=low)
-        if low and free >= least:
-            log.error(
-                "%s has %d bytes free, too few for another segment of the journal: publishers wait "
-                "until there is more",
-                directory,
-                free,
-            )
-        elif low:
+        self._set(memory=self.memory, disk=held)
+        if low:
             log.error(
                 "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
                 "there is more",
                 directory,
                 free,
-                least,
+                self._disk_free_bytes_min,
             )
-        else:
+        elif not held:
             log.warning("%s has space again: publishers go on", directory)
         self._resume()
+
+    def _say(self, what: str, text: str | None) -> None:
+        """Log what is wrong with something when that changes."""
+        if text is not None and text != self._said.get(what):
+            log.error("%s", text)
+        self._said[what] = text
 
     # For operators
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use wherry_journal::{
-    Class, Disk, Durability, Journal, Observer, OnCorruption, OpenError, Poisoned, RealDisk, Replay,
+    Class, Disk, Durability, Journal, Observer, Obstacle, ObstacleKind, OnCorruption, OpenError,
+    Poisoned, RealDisk, Replay,
 };
 
 use crate::clock::Clock;
@@ -126,7 +127,7 @@ impl Observer for JournalObserver {
         self.housekeeping();
     }
 
-    fn disk_full(&self, _: bool) {
+    fn obstructed(&self, _: Option<&Obstacle>) {
         self.watchers.notify();
         self.housekeeping();
     }
@@ -149,7 +150,12 @@ fn open_error(error: OpenError) -> Error {
     match error {
         OpenError::Corrupt { .. } | OpenError::Replay { .. } => Error::JournalCorrupt(text),
         OpenError::Locked { .. } => Error::DirectoryLocked(text),
-        OpenError::Io { error, .. } if error.kind() == ErrorKind::StorageFull => Error::DiskFull,
+        OpenError::Obstructed(obstacle) if obstacle.kind == ObstacleKind::Space => {
+            Error::DiskFull(text.into())
+        }
+        OpenError::Io { error, .. } if error.kind() == ErrorKind::StorageFull => {
+            Error::DiskFull(text.into())
+        }
         _ => Error::Io(text),
     }
 }
@@ -441,7 +447,7 @@ impl Broker {
             Some(storage) if ticket != Ticket::NONE => storage
                 .journal()
                 .wait_durable(ticket.0, timeout)
-                .map_err(|poisoned| Error::JournalFailed(poisoned.to_string())),
+                .map_err(|poisoned| (&poisoned).into()),
             _ => Ok(true),
         }
     }
@@ -485,10 +491,15 @@ impl Broker {
         self.watchers.list.lock().retain(|(known, ..)| *known != id);
     }
 
+    /// What keeps the journal from growing for now, if anything: publishes of persistent messages are refused meanwhile.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        self.core.storage()?.journal().obstacle()
+    }
+
     /// Why nothing is confirmed any more, if so.
     pub fn failed(&self) -> Option<Error> {
         let poisoned = self.core.storage()?.journal().statistics().poisoned?;
-        Some(Error::JournalFailed(poisoned.to_string()))
+        Some((&poisoned).into())
     }
 
     /// Sums over everything.
@@ -545,7 +556,7 @@ impl Broker {
             outcome = storage
                 .journal()
                 .close()
-                .map_err(|p| Error::JournalFailed(p.to_string()));
+                .map_err(|poisoned| (&poisoned).into());
         }
         for host in self.core.virtual_hosts.write().drain() {
             host.1.clear();

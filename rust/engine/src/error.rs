@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use wherry_journal::{Obstacle, ObstacleKind, Poisoned};
+
 /// The words of a refusal: what a protocol tells its peer, and advice for whoever reads it in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -94,13 +96,15 @@ pub enum Error {
     /// The broker, or this object of it, is closed.
     Closed,
     /// A write or sync failed; nothing is confirmed any more.
-    JournalFailed(String),
+    JournalFailed(Refusal),
     /// The journal on disk is damaged.
     JournalCorrupt(String),
     /// Another process, or another broker in this one, has the directory.
     DirectoryLocked(String),
-    /// No room for another journal segment.
-    DiskFull,
+    /// No room for another journal segment, on the disk or in the quota.
+    DiskFull(Refusal),
+    /// No further journal segment for now, for another reason (descriptors, memory, permissions).
+    NoSegment(Refusal),
     /// The operating system refused a file operation.
     Io(String),
 }
@@ -125,7 +129,10 @@ impl fmt::Display for Error {
             ),
             Error::PreconditionFailed(refusal)
             | Error::AccessRefused(refusal)
-            | Error::ResourceLocked(refusal) => refusal.fmt(f),
+            | Error::ResourceLocked(refusal)
+            | Error::JournalFailed(refusal)
+            | Error::DiskFull(refusal)
+            | Error::NoSegment(refusal) => refusal.fmt(f),
             Error::InvalidArgument(text)
             | Error::JournalCorrupt(text)
             | Error::DirectoryLocked(text)
@@ -146,20 +153,48 @@ impl fmt::Display for Error {
                 "no room now: the journal's buffer waits for the disk, or messages waiting in memory are at the memory limit; wait for space and try again (the awaiting form of the call does)",
             ),
             Error::Closed => f.write_str("the broker is closed, or this consumer or queue of it: open it again"),
-            Error::JournalFailed(cause) => write!(
-                f,
-                "the journal failed and nothing is confirmed any more ({cause}): reading goes on; close the broker, check the disk, and open it again, which recovers what was confirmed"
-            ),
-            Error::DiskFull => f.write_str(
-                "no disk space for another journal segment: publishing is refused until space is free; consuming and acknowledging go on and free some",
-            ),
         }
     }
 }
 
 impl std::error::Error for Error {}
 
+impl From<&Poisoned> for Error {
+    fn from(poisoned: &Poisoned) -> Error {
+        let Poisoned { cause, advice } = poisoned;
+        Error::JournalFailed(Refusal::advised(
+            format!("the journal failed and nothing is confirmed any more ({cause})"),
+            format!(": reading goes on; close the broker, {advice}"),
+        ))
+    }
+}
+
+impl From<Obstacle> for Error {
+    fn from(obstacle: Obstacle) -> Error {
+        let (cause, advice) = (&obstacle.cause, obstacle.advice());
+        if obstacle.kind == ObstacleKind::Space {
+            return Error::DiskFull(Refusal::advised(
+                format!("no disk space for another journal segment ({cause})"),
+                format!(
+                    ": publishing is refused until there is, which is looked for at least every second; {advice}; consuming and acknowledging go on and free some"
+                ),
+            ));
+        }
+        Error::NoSegment(Refusal::advised(
+            format!("the journal cannot grow ({cause})"),
+            format!(
+                ": publishing is refused until it can, which is tried at least every second; {advice}; consuming and acknowledging go on"
+            ),
+        ))
+    }
+}
+
 impl Error {
+    /// Whether the same call may go through a little later, without anybody doing anything about it here.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Error::Busy | Error::DiskFull(_) | Error::NoSegment(_))
+    }
+
     /// The text without advice, in RabbitMQ's words where it has some: what a protocol sends behind its reply code
     /// (`NOT_FOUND - ` and the like are the protocol's to add).
     pub fn wire_text(&self) -> String {
@@ -174,7 +209,10 @@ impl Error {
             Error::UnknownDelivery { tag } => format!("unknown delivery tag {tag}"),
             Error::PreconditionFailed(refusal)
             | Error::AccessRefused(refusal)
-            | Error::ResourceLocked(refusal) => refusal.text.clone(),
+            | Error::ResourceLocked(refusal)
+            | Error::JournalFailed(refusal)
+            | Error::DiskFull(refusal)
+            | Error::NoSegment(refusal) => refusal.text.clone(),
             Error::MessageTooLarge { bytes, bytes_max } => {
                 format!("message size {bytes} is larger than configured max size {bytes_max}")
             }

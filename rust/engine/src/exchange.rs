@@ -270,8 +270,8 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Error::PublishRejected`]; and where nothing was published: [`Error::Unroutable`] (mandatory only),
-    /// [`Error::Busy`], [`Error::DiskFull`], [`Error::MessageTooLarge`], [`Error::InvalidArgument`], [`Error::JournalFailed`],
-    /// [`Error::AccessRefused`] (internal exchange), [`Error::UnknownExchange`] (it was deleted), [`Error::Closed`].
+    /// [`Error::Busy`], [`Error::DiskFull`], [`Error::NoSegment`], [`Error::JournalFailed`], [`Error::MessageTooLarge`],
+    /// [`Error::InvalidArgument`], [`Error::AccessRefused`] (internal exchange), [`Error::UnknownExchange`] (it was deleted), [`Error::Closed`].
     pub fn publish(&self, message: &NewMessage<'_>) -> Result<Published, Error> {
         self.check_publish()?;
         let draft = Draft::new(self, message, self.core.clock.now_ns())?;

@@ -78,4 +78,6 @@ pub use storage::Ticket;
 pub use transaction::{Committed, TRANSACTION_ACTIONS_MAX, Transaction};
 pub use vhost::VirtualHost;
 pub use watch::ConsumerWatch;
-pub use wherry_journal::{Durability, OnCorruption, Statistics as JournalStatistics};
+pub use wherry_journal::{
+    Durability, Obstacle, ObstacleKind, OnCorruption, Statistics as JournalStatistics,
+};

@@ -53,8 +53,8 @@ pub(crate) struct Storage {
 pub(crate) fn journal_error(error: AppendError) -> Error {
     match error {
         AppendError::Busy => Error::Busy,
-        AppendError::DiskFull => Error::DiskFull,
-        AppendError::Poisoned(cause) => Error::JournalFailed(cause.to_string()),
+        AppendError::Obstructed(obstacle) => obstacle.into(),
+        AppendError::Poisoned(poisoned) => (&poisoned).into(),
         AppendError::TooLarge { bytes, bytes_max } => Error::MessageTooLarge { bytes, bytes_max },
         AppendError::Closed => Error::Closed,
         AppendError::NotRetirable(_) => Error::Io(error.to_string()),
@@ -125,7 +125,7 @@ impl Storage {
             Ticket(reservation.finish_quietly())
         });
         match written {
-            Err(Error::Busy | Error::DiskFull) => {
+            Err(error) if error.is_passing() => {
                 let mut deferred = self.deferred.lock();
                 deferred.settled.extend_from_slice(runs);
                 self.has_deferred.store(true, Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl Storage {
             Err(Error::Busy)
         };
         match written {
-            Err(Error::Busy | Error::DiskFull) => {
+            Err(error) if error.is_passing() => {
                 let mut deferred = self.deferred.lock();
                 deferred.requeued.insert(place, (note, due_ns));
                 self.has_deferred.store(true, Ordering::Relaxed);
@@ -228,7 +228,7 @@ impl Storage {
     pub(crate) fn barrier(&self) -> Result<Ticket, Error> {
         if !self.flush_deferred() {
             return match self.journal.statistics().poisoned {
-                Some(cause) => Err(Error::JournalFailed(cause.to_string())),
+                Some(poisoned) => Err((&poisoned).into()),
                 None => Err(Error::Busy),
             };
         }

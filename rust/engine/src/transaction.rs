@@ -150,8 +150,8 @@ impl Transaction {
     /// Makes all of it happen, as one journal record, and leaves the transaction empty.
     ///
     /// # Errors
-    /// Nothing of it happened, and the transaction is as it was: after [`Error::Busy`] or [`Error::DiskFull`] it can
-    /// be committed again.
+    /// Nothing of it happened, and the transaction is as it was: after what is [passing](Error::is_passing) it can be
+    /// committed again.
     /// [`Error::Unroutable`] (mandatory only), [`Error::PublishRejected`], and those of a publish.
     pub fn commit(&mut self) -> Result<Ticket, Error> {
         let committed = self.try_commit(false)?;

@@ -29,7 +29,7 @@ impl Notify for Tell {
 fn expected_kind(error: &Error) -> bool {
     matches!(
         error,
-        Error::JournalFailed(_) | Error::DiskFull | Error::Busy | Error::Io(_)
+        Error::JournalFailed(_) | Error::DiskFull(_) | Error::Busy | Error::Io(_)
     )
 }
 
@@ -368,7 +368,7 @@ fn a_full_disk_stops_publishers_and_nobody_else() {
             Err(Error::Busy) => {
                 broker.wait_space(Some(Duration::from_millis(20)));
             }
-            Err(Error::DiskFull) => break,
+            Err(Error::DiskFull(_)) => break,
             Err(error) => panic!("{error}"),
         }
     }
@@ -392,7 +392,7 @@ fn a_full_disk_stops_publishers_and_nobody_else() {
     loop {
         match exchange.publish(&NewMessage::new("q", b"again")) {
             Ok(_) => break,
-            Err(Error::DiskFull | Error::Busy) => {
+            Err(Error::DiskFull(_) | Error::Busy) => {
                 receiver
                     .recv_timeout(LONG)
                     .expect("a notice that space is back");
@@ -423,12 +423,12 @@ fn publishing_resumes_when_somebody_else_frees_the_disk() {
             Err(Error::Busy) => {
                 broker.wait_space(Some(Duration::from_millis(20)));
             }
-            Err(Error::DiskFull) if freed => {
+            Err(Error::DiskFull(_)) if freed => {
                 receiver
                     .recv_timeout(LONG)
                     .expect("a notice that space is back");
             }
-            Err(Error::DiskFull) => {
+            Err(Error::DiskFull(_)) => {
                 freed = true;
                 disk.set_capacity_bytes(None);
             }

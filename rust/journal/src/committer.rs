@@ -4,7 +4,8 @@
 //!
 //! Order is everything here. A segment is synced before the next one is written to. A record is confirmed after the sync that
 //! covers it. A retired segment's file is touched only when the retirement record is on stable storage, the oldest first.
-//! The first write or sync that fails ends all this: nothing is confirmed and nothing written any more.
+//! The first write or sync that fails ends all this: nothing is confirmed and nothing written any more. A segment that cannot
+//! be made does so only where that will not pass (`obstacle.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use crate::disk::DiskFile;
 use crate::errors::Poisoned;
 use crate::files::{Files, PrepareError, Prepared};
 use crate::format::{KIND_CLOSE, RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordHeader, SegmentHeader};
+use crate::obstacle::Obstacle;
 use crate::options::Durability;
-use crate::shared::{CLOSED, CLOSING, DISK_FULL, Shared};
+use crate::shared::{CLOSED, CLOSING, Shared};
 use crate::stage::{Prefix, Room, Stage};
 use crate::staging::Staging;
 use crate::sync::Ordering;
 
-/// First and longest pause between attempts to get room for a segment on a full disk.
+/// First and longest pause between attempts to make a segment when something is in the way.
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a batch may grow before it is written, and how long nothing must come for it to be written at once.
@@ -64,12 +66,6 @@ pub(crate) struct Committer {
     leave_at: Option<Instant>,
 }
 
-fn failed(doing: &str, error: &io::Error) -> Poisoned {
-    Poisoned {
-        cause: format!("{doing}: {error}").into(),
-    }
-}
-
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>, files: Files, active: Active) -> Self {
         Self {
@@ -102,9 +98,7 @@ impl Committer {
         let poisoned = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(poisoned)) => Some(poisoned),
-            Err(_) => Some(Poisoned {
-                cause: "the committer panicked".into(),
-            }),
+            Err(_) => Some(Poisoned::panicked()),
         };
         if let Some(poisoned) = poisoned {
             self.shared.poison(poisoned);
@@ -187,7 +181,7 @@ impl Committer {
         active
             .file
             .write(batch, u64::from(from))
-            .map_err(|error| failed("writing to the journal", &error))?;
+            .map_err(|error| Poisoned::new("writing to the journal", &error))?;
         active.offset = prefix.end;
         let bytes = u64::from(prefix.end - from);
         self.unsynced_bytes += bytes;
@@ -240,12 +234,12 @@ impl Committer {
         if let Err(error) = self.active.file.sync() {
             // What a second sync would say is worth nothing: the system may have dropped the data with the first.
             if !self.shared.sabotage.retry_failed_sync {
-                return Err(failed("syncing the journal", &error));
+                return Err(Poisoned::new("syncing the journal", &error));
             }
             self.active
                 .file
                 .sync()
-                .map_err(|error| failed("syncing the journal", &error))?;
+                .map_err(|error| Poisoned::new("syncing the journal", &error))?;
         }
         counters
             .last_sync_ns
@@ -363,7 +357,7 @@ impl Committer {
             self.files
                 .retire(next.header.number, u64::from(next.header.capacity), true)
                 .and_then(|done| done)
-                .map_err(|error| failed("putting a segment aside", &error))?;
+                .map_err(|error| Poisoned::new("putting a segment aside", &error))?;
         }
         if self.retry_at.is_some_and(|at| at > Instant::now()) {
             return Ok(false);
@@ -372,45 +366,45 @@ impl Committer {
         let prepared = match self.files.prepare(number, capacity) {
             Ok(Some(prepared)) => prepared,
             Ok(None) => return Ok(true),
-            Err(PrepareError::NoRoom(_)) => return Ok(self.no_room(wanted)),
-            Err(PrepareError::Fatal(doing, error)) => return Err(failed(doing, &error)),
+            Err(PrepareError::Obstructed(by)) => return Ok(self.obstructed(by, wanted)),
+            Err(PrepareError::Fatal(doing, error)) => return Err(Poisoned::new(doing, &error)),
         };
         shared
             .counters
             .free_files
             .store(self.files.free_files(), Ordering::Relaxed);
-        let Ok(staging) = self.buffer(capacity) else {
-            return Ok(self.no_room(wanted));
+        let staging = match self.buffer(capacity) {
+            Ok(staging) => staging,
+            Err(error) => {
+                let doing = "making a buffer for a journal segment";
+                return match Obstacle::of(doing, &error) {
+                    Some(obstacle) => Ok(self.obstructed(obstacle, wanted)),
+                    None => Err(Poisoned::new(doing, &error)),
+                };
+            }
         };
         self.install(prepared, Arc::new(staging));
         shared.wanted_bytes.store(0, Ordering::Release);
         self.retry_at = None;
         self.retry_pause = RETRY_MIN;
-        if shared.raise(DISK_FULL, false)
-            && let Some(observer) = shared.observer()
-        {
-            observer.disk_full(false);
-        }
+        shared.obstruct(None);
         shared.announce_space();
         Ok(true)
     }
 
-    /// There is no room for a segment: says so and tries again later. True to try at once (for a smaller one).
-    fn no_room(&mut self, wanted: u32) -> bool {
+    /// There is no further segment: says why and tries again later. True to try at once (for a smaller one).
+    fn obstructed(&mut self, by: Obstacle, wanted: u32) -> bool {
         let shared = &self.shared;
         if wanted != 0 {
             // Perhaps there is room for one of the usual size.
-            shared.wanted_refused.store(true, Ordering::Release);
+            *shared.wanted_refused.lock() = Some(by);
             shared.wanted_bytes.store(0, Ordering::Release);
             shared.announce_space();
             return true;
         }
         self.retry_at = Some(Instant::now() + self.retry_pause);
         self.retry_pause = (self.retry_pause * 2).min(RETRY_MAX);
-        if shared.raise(DISK_FULL, true) {
-            if let Some(observer) = shared.observer() {
-                observer.disk_full(true);
-            }
+        if shared.obstruct(Some(by)) {
             // Those who wait for space must hear that it will not come soon.
             shared.announce_space();
         }
@@ -454,7 +448,7 @@ impl Committer {
                     self.leave_at = Some(Instant::now() + RETRY_MAX);
                     break;
                 }
-                Err(error) => return Err(failed("syncing the directory", &error)),
+                Err(error) => return Err(Poisoned::new("syncing the directory", &error)),
             }
         }
         shared
@@ -469,7 +463,7 @@ impl Committer {
         let shared = &self.shared;
         let oldest = shared
             .table
-            .evacuation(shared.options.segment_bytes, shared.flag(DISK_FULL));
+            .evacuation(shared.options.segment_bytes, shared.is_disk_full());
         let asked = (oldest.unwrap_or(0), self.active.header.number);
         let told = match shared.observer() {
             Some(observer) if oldest.is_some() => {

@@ -5,13 +5,44 @@ use std::io;
 use std::sync::Arc;
 
 use crate::address::{Address, SegmentNumber};
+use crate::obstacle::Obstacle;
 
 /// Why the journal confirms nothing any more: the first write or sync that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poisoned {
     /// What was being done and what the system said.
     pub cause: Arc<str>,
+    /// What to do when the journal is closed.
+    pub advice: &'static str,
 }
+
+impl Poisoned {
+    pub(crate) fn new(doing: &str, error: &io::Error) -> Self {
+        let gone = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::StaleNetworkFileHandle
+        );
+        Self {
+            cause: format!("{doing}: {error}").into(),
+            advice: if gone {
+                "put its directory back (it was deleted, moved away or unmounted), and open it again"
+            } else {
+                CHECK_THE_DISK
+            },
+        }
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Self {
+            cause: "the committer panicked".into(),
+            advice: CHECK_THE_DISK,
+        }
+    }
+}
+
+const CHECK_THE_DISK: &str = "check the disk, and open it again, which recovers what was confirmed";
 
 impl fmt::Display for Poisoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,6 +78,8 @@ pub enum OpenError {
     },
     /// The options make no sense.
     Options(&'static str),
+    /// There is no first segment for now.
+    Obstructed(Obstacle),
     /// The system refused something.
     Io {
         /// What was being done.
@@ -81,6 +114,9 @@ impl fmt::Display for OpenError {
             }
             Self::Replay { at, reason } => write!(f, "the record at {at:#x} was refused: {reason}"),
             Self::Options(reason) => write!(f, "{reason}"),
+            Self::Obstructed(obstacle) => {
+                write!(f, "{obstacle}: {}, and open it again", obstacle.advice())
+            }
             Self::Io { doing, error } => write!(f, "{doing}: {error}"),
         }
     }
@@ -100,8 +136,8 @@ impl std::error::Error for OpenError {
 pub enum AppendError {
     /// The disk is behind. Wait for [`wait_space`](crate::Journal::wait_space) or [`Observer::space`](crate::Observer::space).
     Busy,
-    /// No room on the disk for another segment; the observer hears when that changes.
-    DiskFull,
+    /// There is no further segment for now; the observer hears when that changes.
+    Obstructed(Obstacle),
     /// Larger than the journal takes.
     TooLarge {
         /// The bytes asked for, with headers.
@@ -121,7 +157,7 @@ impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => write!(f, "the journal waits for the disk"),
-            Self::DiskFull => write!(f, "no room on the disk for another journal segment"),
+            Self::Obstructed(obstacle) => write!(f, "no further journal segment: {obstacle}"),
             Self::TooLarge { bytes, bytes_max } => {
                 write!(f, "a record of {bytes} bytes; at most {bytes_max} fit")
             }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::address::SegmentNumber;
 use crate::disk::{Disk, DiskFile};
 use crate::format::{RECORDS_OFFSET, SegmentHeader};
+use crate::obstacle::{Obstacle, ObstacleKind};
 
 /// Retired files kept for later.
 const FREE_FILES_MAX: usize = 4;
@@ -66,10 +67,20 @@ pub(crate) struct Prepared {
 
 /// Why a file is not ready.
 pub(crate) enum PrepareError {
-    /// There is no room (or no descriptor); nothing is lost, later it may go.
-    NoRoom(io::Error),
-    /// A sync or rename failed: what is on the disk is uncertain.
+    /// Something is in the way; nothing is lost, later it may go.
+    Obstructed(Obstacle),
+    /// What is on the disk is uncertain, or will not get better.
     Fatal(&'static str, io::Error),
+}
+
+impl PrepareError {
+    /// For what is done to a file that is no part of the journal yet.
+    fn of(doing: &'static str, error: io::Error) -> Self {
+        match Obstacle::of(doing, &error) {
+            Some(obstacle) => Self::Obstructed(obstacle),
+            None => Self::Fatal(doing, error),
+        }
+    }
 }
 
 struct Preparing {
@@ -78,6 +89,35 @@ struct Preparing {
     name: String,
     /// Zeros written so far; the whole file for a recycled one.
     filled: u32,
+}
+
+impl Preparing {
+    /// Brings a step more of the file to stable storage: zeros, and its header when those are complete.
+    fn fill(&mut self) -> Result<(), (&'static str, io::Error)> {
+        let capacity = self.header.capacity;
+        if self.filled < capacity {
+            let step = FILL_STEP_BYTES.min(capacity - self.filled);
+            self.file
+                .write(&vec![0; step as usize], u64::from(self.filled))
+                .map_err(|error| ("writing a new journal segment", error))?;
+            self.file
+                .sync()
+                .map_err(|error| ("syncing a new journal segment", error))?;
+            self.filled += step;
+        }
+        if self.filled < capacity {
+            return Ok(());
+        }
+        let mut page = vec![0; RECORDS_OFFSET as usize];
+        let header = self.header.encode();
+        page[..header.len()].copy_from_slice(&header);
+        self.file
+            .write(&page, 0)
+            .map_err(|error| ("writing a journal segment's header", error))?;
+        self.file
+            .sync()
+            .map_err(|error| ("syncing a journal segment's header", error))
+    }
 }
 
 pub(crate) struct Files {
@@ -121,40 +161,23 @@ impl Files {
         }
         let mut now = match self.preparing.take() {
             Some(preparing) => preparing,
-            None => self.begin(wanted).map_err(PrepareError::NoRoom)?,
+            None => self
+                .begin(wanted)
+                .map_err(|error| PrepareError::of("making a journal segment", error))?,
         };
-        if now.filled < capacity {
-            let step = FILL_STEP_BYTES.min(capacity - now.filled);
-            if let Err(error) = now
-                .file
-                .write(&vec![0; step as usize], u64::from(now.filled))
-            {
-                // Allocated and still no room: some file systems allocate when they write.
-                let _ = self.disk.remove(&now.name);
-                return Err(PrepareError::NoRoom(error));
-            }
-            now.file
-                .sync()
-                .map_err(|error| PrepareError::Fatal("syncing a new segment", error))?;
-            now.filled += step;
-            if now.filled < capacity {
-                self.preparing = Some(now);
-                return Ok(None);
-            }
+        // Allocated and still no room: some file systems allocate when they write, or when they sync.
+        if let Err((doing, error)) = now.fill() {
+            let _ = self.disk.remove(&now.name);
+            return Err(PrepareError::of(doing, error));
         }
-        let mut page = vec![0; RECORDS_OFFSET as usize];
-        let header = now.header.encode();
-        page[..header.len()].copy_from_slice(&header);
-        now.file
-            .write(&page, 0)
-            .map_err(|error| PrepareError::Fatal("writing a segment's header", error))?;
-        now.file
-            .sync()
-            .map_err(|error| PrepareError::Fatal("syncing a segment's header", error))?;
-        let rename = |error| PrepareError::Fatal("naming a segment", error);
-        self.disk
-            .rename(&now.name, &segment_name(number))
-            .map_err(rename)?;
+        if now.filled < capacity {
+            self.preparing = Some(now);
+            return Ok(None);
+        }
+        if let Err(error) = self.disk.rename(&now.name, &segment_name(number)) {
+            self.preparing = Some(now);
+            return Err(PrepareError::of("naming a journal segment", error));
+        }
         self.disk
             .sync_directory()
             .map_err(|error| PrepareError::Fatal("syncing the directory", error))?;
@@ -170,8 +193,8 @@ impl Files {
             .iter()
             .position(|(_, bytes)| *bytes == u64::from(header.capacity))
         {
+            let file = self.disk.open(&self.free[index].0)?;
             let (name, _) = self.free.swap_remove(index);
-            let file = self.disk.open(&name)?;
             // Old pages may have left the cache; writing part of one would then wait for a read.
             file.will_need();
             return Ok(Preparing {
@@ -184,9 +207,16 @@ impl Files {
         let name = temporary_name(header.number);
         let file = match self.disk.create(&name, u64::from(header.capacity)) {
             Ok(file) => file,
+            // Of an attempt that could not take it away.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.remove(&name)?;
+                return self.begin(header);
+            }
             Err(error) => {
                 // Free files of other sizes are in the way of what is needed.
-                if let Some((name, _)) = self.free.pop() {
+                if is_full(&error)
+                    && let Some((name, _)) = self.free.pop()
+                {
                     let _ = self.disk.remove(&name);
                     return self.begin(header);
                 }
@@ -236,6 +266,10 @@ impl Files {
             Err(error) => Ok(Err(error)),
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    Obstacle::of("", error).is_some_and(|obstacle| obstacle.kind == ObstacleKind::Space)
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ use crate::errors::{AppendError, OpenError, Poisoned, ReadError};
 use crate::format::{
     KIND_RETIRE, RECORD_HEADER_BYTES, RECORDS_OFFSET, RecordHeader, SegmentHeader, record_room,
 };
+use crate::obstacle::Obstacle;
 use crate::opening::{Opening, prepare_open};
 use crate::options::{Class, OnCorruption, Options};
 use crate::recovery::{self, Report, io};
 use crate::reservation::Reservation;
-use crate::shared::{CLOSED, CLOSING, DISK_FULL, POISONED, Shared};
+use crate::shared::{CLOSED, CLOSING, POISONED, Shared};
 use crate::stage::{Claim, Refusal, Room, Stage};
 use crate::sync::Ordering;
 use crate::testing_hooks::Sabotage;
@@ -164,14 +165,14 @@ impl Journal {
             Err(Refusal::StagingFull) => shared.bell.ring(),
             Err(Refusal::NoSegment) => {
                 self.admit(room)?;
-                if shared.flag(DISK_FULL) {
-                    return Err(AppendError::DiskFull);
+                if let Some(obstacle) = shared.obstacle() {
+                    return Err(AppendError::Obstructed(obstacle));
                 }
                 shared.call_committer();
             }
             Err(Refusal::NeedsBigSegment) => {
-                if shared.wanted_refused.swap(false, Ordering::AcqRel) {
-                    return Err(AppendError::DiskFull);
+                if let Some(obstacle) = shared.wanted_refused.lock().take() {
+                    return Err(AppendError::Obstructed(obstacle));
                 }
                 shared.wanted_bytes.fetch_max(bytes, Ordering::AcqRel);
                 shared.call_committer();
@@ -191,8 +192,10 @@ impl Journal {
         if shared.flag(CLOSING | CLOSED) {
             return Err(AppendError::Closed);
         }
-        if shared.flag(DISK_FULL) && room == Room::Publish {
-            return Err(AppendError::DiskFull);
+        if room == Room::Publish
+            && let Some(obstacle) = shared.obstacle()
+        {
+            return Err(AppendError::Obstructed(obstacle));
         }
         Ok(())
     }
@@ -344,7 +347,7 @@ impl Journal {
         let next = *self.retired.lock();
         let oldest = shared
             .table
-            .evacuation(shared.options.segment_bytes, shared.flag(DISK_FULL))?;
+            .evacuation(shared.options.segment_bytes, shared.is_disk_full())?;
         // Retired and on its way out already.
         (oldest >= next).then_some(oldest)
     }
@@ -418,6 +421,11 @@ impl Journal {
         shared.hurry(end);
         shared.call_committer();
         Ok(())
+    }
+
+    /// What is in the way of the next segment, if anything. While there is something, publishers are refused.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        self.shared.obstacle()
     }
 
     /// Figures of this moment.

@@ -45,6 +45,8 @@ mod files;
 #[cfg(not(wherry_loom))]
 mod journal;
 #[cfg(not(wherry_loom))]
+mod obstacle;
+#[cfg(not(wherry_loom))]
 mod opening;
 #[cfg(not(wherry_loom))]
 mod options;
@@ -77,6 +79,7 @@ pub mod testing;
 #[cfg(not(wherry_loom))]
 mod face {
     use crate::errors::Poisoned;
+    use crate::obstacle::Obstacle;
 
     pub use crate::address::{Address, SegmentNumber, Ticket, address, offset_of, segment_of};
 
@@ -103,9 +106,9 @@ mod face {
         }
         /// Somebody was refused with `Busy`, and now there is room.
         fn space(&self) {}
-        /// The disk has no room for another segment, or has again.
-        fn disk_full(&self, full: bool) {
-            let _ = full;
+        /// There is no further segment for now, or again.
+        fn obstructed(&self, by: Option<&Obstacle>) {
+            let _ = by;
         }
         /// [`Journal::evacuation`](crate::Journal::evacuation) has something to say.
         fn wants_evacuation(&self) {}
@@ -147,8 +150,8 @@ mod face {
         pub free_segments: u64,
         /// Bytes that wait to be written.
         pub staging_bytes: u64,
-        /// There is no room for another segment: publishers are refused.
-        pub disk_full: bool,
+        /// Why there is no further segment for now: publishers are refused.
+        pub obstacle: Option<Obstacle>,
         /// Why nothing is confirmed any more.
         pub poisoned: Option<Poisoned>,
         /// When records are confirmed.
@@ -166,6 +169,8 @@ pub use errors::{AppendError, OpenError, Poisoned, ReadError};
 pub use face::*;
 #[cfg(not(wherry_loom))]
 pub use journal::Journal;
+#[cfg(not(wherry_loom))]
+pub use obstacle::{Obstacle, ObstacleKind};
 #[cfg(not(wherry_loom))]
 pub use options::{Class, Durability, OnCorruption, Options};
 #[cfg(not(wherry_loom))]

@@ -119,7 +119,7 @@ fn prepare_now(
         match files.prepare(number, capacity) {
             Ok(Some(prepared)) => return Ok(prepared),
             Ok(None) => {}
-            Err(PrepareError::NoRoom(error)) => return Err(io("making a segment")(error)),
+            Err(PrepareError::Obstructed(obstacle)) => return Err(OpenError::Obstructed(obstacle)),
             Err(PrepareError::Fatal(doing, error)) => return Err(io(doing)(error)),
         }
     }

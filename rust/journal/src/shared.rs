@@ -9,6 +9,7 @@ use crate::address::{Address, SegmentNumber, Ticket};
 use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::errors::Poisoned;
+use crate::obstacle::{Obstacle, ObstacleKind};
 use crate::options::Options;
 use crate::segments::Table;
 use crate::stage::Stage;
@@ -20,7 +21,8 @@ use crate::{Observer, Statistics};
 pub(crate) const POISONED: u32 = 1;
 pub(crate) const CLOSING: u32 = 2;
 pub(crate) const CLOSED: u32 = 4;
-pub(crate) const DISK_FULL: u32 = 8;
+/// There is no further segment for now: see `Shared::obstacle`.
+pub(crate) const OBSTRUCTED: u32 = 8;
 
 /// Counts kept by the committer for statistics.
 #[derive(Default)]
@@ -48,8 +50,10 @@ pub(crate) struct Shared {
     pub(crate) attention: AtomicBool,
     /// A reservation of this many bytes waits for a segment of its own; 0 = none.
     pub(crate) wanted_bytes: AtomicU32,
-    /// There was no room for it; taken by the one who asks next.
-    pub(crate) wanted_refused: AtomicBool,
+    /// Why there is none; taken by the one who asks next.
+    pub(crate) wanted_refused: Mutex<Option<Obstacle>>,
+    /// What is in the way of the next segment; set before the flag is raised, cleared after it.
+    obstacle: Mutex<Option<Obstacle>>,
     /// Segments to retire, oldest first, each when the journal is on stable storage up to the ticket.
     pub(crate) retirements: Mutex<std::collections::VecDeque<(SegmentNumber, Ticket)>>,
     pub(crate) counters: Counters,
@@ -89,7 +93,8 @@ impl Shared {
             observer: RwLock::new(None),
             attention: AtomicBool::new(false),
             wanted_bytes: AtomicU32::new(0),
-            wanted_refused: AtomicBool::new(false),
+            wanted_refused: Mutex::new(None),
+            obstacle: Mutex::new(None),
             retirements: Mutex::new(std::collections::VecDeque::new()),
             counters: Counters::default(),
             durable: AtomicU64::new(start),
@@ -128,6 +133,35 @@ impl Shared {
         if first && let Some(observer) = self.observer() {
             observer.failed(self.poison.get().expect("just set"));
         }
+    }
+
+    /// What is in the way of the next segment, if anything.
+    pub(crate) fn obstacle(&self) -> Option<Obstacle> {
+        if !self.flag(OBSTRUCTED) {
+            return None;
+        }
+        self.obstacle.lock().clone()
+    }
+
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.obstacle()
+            .is_some_and(|obstacle| obstacle.kind == ObstacleKind::Space)
+    }
+
+    /// Says what is in the way of the next segment from now on, or that nothing is; true if that is news.
+    pub(crate) fn obstruct(&self, obstacle: Option<Obstacle>) -> bool {
+        let mut place = self.obstacle.lock();
+        if *place == obstacle {
+            return false;
+        }
+        let on = obstacle.is_some();
+        *place = obstacle;
+        self.raise(OBSTRUCTED, on);
+        drop(place);
+        if let Some(observer) = self.observer() {
+            observer.obstructed(self.obstacle().as_ref());
+        }
+        true
     }
 
     pub(crate) fn observer(&self) -> Option<Arc<dyn Observer>> {
@@ -266,7 +300,7 @@ impl Shared {
             segments_bytes: self.table.bytes(),
             free_segments: count(&counters.free_files),
             staging_bytes,
-            disk_full: self.flag(DISK_FULL),
+            obstacle: self.obstacle(),
             poisoned: self.poisoned().cloned(),
             durability: self.options.durability,
         }

@@ -188,3 +188,18 @@ fn files_are_the_owners_only_and_links_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+#[cfg(unix)]
+fn nothing_is_confirmed_into_a_directory_that_was_deleted() {
+    let directory = Directory::new();
+    let journal = Journal::open(directory.disk(), small(), &mut Collect::default()).unwrap();
+    let (_, ticket) = append(&journal, 1, b"kept while it was there");
+    assert!(journal.wait_durable(ticket, None).unwrap());
+    std::fs::remove_dir_all(&directory.0).unwrap();
+    let (_, ticket) = append(&journal, 1, b"into nothing");
+    let poisoned = journal.wait_durable(ticket, None).unwrap_err();
+    assert!(poisoned.cause.contains("deleted while it was in use"));
+    assert!(poisoned.advice.starts_with("put its directory back"));
+    assert!(journal.durable() < ticket);
+}

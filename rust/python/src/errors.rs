@@ -59,7 +59,8 @@ fn class_name(error: &EngineError) -> &'static str {
         EngineError::JournalFailed(_) => "JournalFailed",
         EngineError::JournalCorrupt(_) => "JournalCorrupt",
         EngineError::DirectoryLocked(_) => "DirectoryLocked",
-        EngineError::DiskFull => "DiskFull",
+        EngineError::DiskFull(_) => "DiskFull",
+        EngineError::NoSegment(_) => "StorageError",
         EngineError::Io(_) => "StorageError",
         // The enum may grow; its base class is right for whatever comes.
         _ => "WherryError",

@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wherry_engine::{
-    BrokerStatistics, Durability, ExchangeStatistics, JournalStatistics, QueueStatistics,
+    BrokerStatistics, Durability, ExchangeStatistics, JournalStatistics, ObstacleKind,
+    QueueStatistics,
 };
 
 use crate::convert::NS;
@@ -105,8 +106,11 @@ fn journal<'py>(py: Python<'py>, statistics: &JournalStatistics) -> PyResult<Bou
         segments_bytes,
         free_segments,
         staging_bytes,
-        disk_full,
     );
+    let obstacle = statistics.obstacle.as_ref();
+    let full = obstacle.is_some_and(|obstacle| obstacle.kind == ObstacleKind::Space);
+    fields.set_item("disk_full", full)?;
+    fields.set_item("obstacle", obstacle.map(ToString::to_string))?;
     fields.set_item("last_sync", statistics.last_sync_ns as f64 / NS)?;
     fields.set_item(
         "failed",

@@ -103,8 +103,8 @@ fn kind_of(error: &Error) -> FailureKind {
         | Error::PublishRejected { .. } => FailureKind::PreconditionFailed,
         Error::AccessRefused(_) => FailureKind::AccessRefused,
         Error::ResourceLocked(_) => FailureKind::ResourceLocked,
-        // Sessions wait on these two instead of reporting them.
-        Error::Busy | Error::DiskFull => FailureKind::ResourceError,
+        // Sessions wait on these instead of reporting them.
+        Error::Busy | Error::DiskFull(_) | Error::NoSegment(_) => FailureKind::ResourceError,
         Error::Closed => FailureKind::ConnectionForced,
         _ => FailureKind::InternalError,
     }

@@ -65,7 +65,8 @@ fn every_error_of_the_engine_has_a_kind_and_rabbitmqs_words() {
     }
     for (error, kind) in [
         (Error::Busy, ResourceError),
-        (Error::DiskFull, ResourceError),
+        (Error::DiskFull("x".into()), ResourceError),
+        (Error::NoSegment("x".into()), ResourceError),
         (Error::JournalFailed("x".into()), InternalError),
         (Error::JournalCorrupt("x".into()), InternalError),
         (Error::DirectoryLocked("x".into()), InternalError),

@@ -373,7 +373,7 @@ fn settle_publish_to(
         }
         // Without confirms the publisher has not asked to hear of it: RabbitMQ is silent as well.
         Err(Error::PublishRejected { .. }) => confirm(ch, cn, Err(())),
-        Err(Error::Busy | Error::DiskFull) => return Ok(Made::NoRoom),
+        Err(error) if error.is_passing() => return Ok(Made::NoRoom),
         Err(Error::JournalFailed(_)) if ch.confirms.is_selected() => confirm(ch, cn, Err(())),
         Err(error) => return Err(refusal(error, message)),
     }

@@ -153,7 +153,7 @@ pub(super) fn try_commit(ch: &mut Channel, cn: &mut Connection) -> Result<bool, 
     }
     let committed = match tx.transaction.commit_returning() {
         Ok(committed) => committed,
-        Err(Error::Busy | Error::DiskFull) => return Ok(false),
+        Err(error) if error.is_passing() => return Ok(false),
         Err(Error::PublishRejected { queue }) => {
             return Err(precondition_failed(format!(
                 "nothing of the transaction was committed: queue '{queue}' is at its length limit"

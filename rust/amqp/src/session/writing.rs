@@ -1,11 +1,14 @@
 //! Bytes out: answers, confirms, deliveries; and what the server has to do next.
 
-use wherry_engine::Ticket;
+use std::borrow::Cow;
+
+use wherry_engine::{ObstacleKind, Ticket};
 use wherry_session::{Failure, FrontEnd, Status, Verdict};
 
 use super::channel::Channel;
 use super::connection::{Pause, Phase};
 use super::deliver;
+use super::output::short;
 use super::state::State;
 use super::wakeups;
 use crate::codec::Method;
@@ -203,14 +206,21 @@ impl State {
         }
         self.cn.told_blocked = true;
         if self.cn.client.hears_of_blocked {
-            let reason = match (alarms.memory, alarms.disk) {
-                (true, true) => "low on memory & disk",
-                (true, false) => "low on memory",
-                _ => "low on disk",
+            let obstacle = self.cn.front.broker().obstacle();
+            let obstacle = obstacle.filter(|obstacle| obstacle.kind != ObstacleKind::Space);
+            let reason: Cow<'_, str> = match (alarms.memory, alarms.disk, obstacle) {
+                (true, true, None) => "low on memory & disk".into(),
+                (true, false, _) => "low on memory".into(),
+                (false, _, None) => "low on disk".into(),
+                (true, true, Some(obstacle)) => format!("low on memory & {obstacle}").into(),
+                (false, _, Some(obstacle)) => obstacle.to_string().into(),
             };
-            self.cn
-                .output
-                .send(0, &Method::ConnectionBlocked { reason });
+            self.cn.output.send(
+                0,
+                &Method::ConnectionBlocked {
+                    reason: &short(&reason),
+                },
+            );
         }
     }
 }

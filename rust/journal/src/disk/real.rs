@@ -79,7 +79,7 @@ impl Disk for RealDisk {
             let _ = self.remove(name);
             return Err(error);
         }
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile::new(file)?))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -90,7 +90,7 @@ impl Disk for RealDisk {
                 "not a regular file",
             ));
         }
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile::new(file)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -233,6 +233,29 @@ fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
 
 struct RealFile {
     file: File,
+    /// Whether the file system counts a file's names. Some that are programs of their own say 0 for all.
+    #[cfg(unix)]
+    names_count: bool,
+}
+
+impl RealFile {
+    fn new(file: File) -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            names_count: names(&file)? != 0,
+            file,
+        })
+    }
+}
+
+/// How many names a file has. std would ask for more than that, with a call that takes longer.
+#[cfg(unix)]
+fn names(file: &File) -> io::Result<u64> {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the type is another on other systems"
+    )]
+    Ok(rustix::fs::fstat(file)?.st_nlink as u64)
 }
 
 impl DiskFile for RealFile {
@@ -275,7 +298,16 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         // fdatasync; the length counts as data. On macOS std asks for a full flush of the drive's cache.
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // A file without a name takes everything and keeps nothing: it, or its directory, was deleted under us.
+        #[cfg(unix)]
+        if self.names_count && names(&self.file)? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file was deleted while it was in use",
+            ));
+        }
+        Ok(())
     }
 
     fn map(&self) -> io::Result<Arc<dyn Mapping>> {

@@ -29,6 +29,8 @@ struct State {
     calls: u64,
     fault: Option<Fault>,
     capacity_bytes: Option<u64>,
+    /// What making and naming files fails with.
+    refusal: Option<io::ErrorKind>,
 }
 
 /// A disk in memory: see the module.
@@ -87,6 +89,11 @@ impl MemoryDisk {
     /// Limits the sum of all files' lengths, for files made from now on.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         self.state.lock().capacity_bytes = capacity_bytes;
+    }
+
+    /// Has making and naming files fail from now on, and nothing else.
+    pub fn refuse_files(&self, error: Option<io::ErrorKind>) {
+        self.state.lock().refusal = error;
     }
 
     /// What a power failure now would leave, on a new disk. This one goes on.
@@ -167,6 +174,13 @@ impl State {
         }
     }
 
+    fn name(&self) -> io::Result<()> {
+        match self.refusal {
+            Some(error) => Err(io::Error::new(error, "injected")),
+            None => Ok(()),
+        }
+    }
+
     fn inode(&self, name: &str) -> io::Result<Inode> {
         self.model
             .names
@@ -199,6 +213,7 @@ impl Disk for MemoryDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
         state.call()?;
+        state.name()?;
         let used: u64 = state
             .model
             .names
@@ -233,6 +248,7 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         state.call()?;
+        state.name()?;
         state.inode(from)?;
         state.log(Operation::Rename {
             from: from.into(),

@@ -352,7 +352,7 @@ pub(super) fn settle(
             cn.front.counters().refused.add(1);
             Ok(Some(Ticket::NONE))
         }
-        Err(Error::Busy | Error::DiskFull) => Ok(None),
+        Err(error) if error.is_passing() => Ok(None),
         Err(error) => Err(refusal(error)),
     }
 }

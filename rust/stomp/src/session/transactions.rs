@@ -216,7 +216,7 @@ pub(super) fn try_commit(core: &mut Core, name: &str) -> Result<Option<Ticket>, 
     }
     let ticket = match open.transaction.commit() {
         Ok(ticket) => ticket,
-        Err(Error::Busy | Error::DiskFull) => return Ok(None),
+        Err(error) if error.is_passing() => return Ok(None),
         Err(error) => return Err(refusal(error)),
     };
     if let Some(open) = core.transactions.remove(name) {
