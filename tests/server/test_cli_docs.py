@@ -1,10 +1,13 @@
-"""The pages about running a server: their commands, options, files and names exist."""
+"""The pages about running a server, and the help of its commands: the commands, options, files and
+names in them exist.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -12,21 +15,48 @@ import pytest
 from wherry._cli.commands import main
 from wherry.server import config
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+README = (ROOT / "README.md").read_text()
 ARGUMENTS = (ROOT / "docs" / "arguments.md").read_text()
 
 
-def shell_commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", OPERATIONS, re.DOTALL)
-    lines = "\n".join(blocks).replace("|\n", "| ").splitlines()
-    parts = [part.strip() for line in lines for part in line.split(" | ")]
+def calls(text: str) -> list[str]:
+    """The calls of wherry in lines of shell."""
+    lines = text.replace("|\n", "| ").splitlines()
+    parts = [part.strip() for line in lines for part in re.split(r" \| |   +| < ", line)]
     found = [re.sub(r"^(?:[A-Z_]+=\S+ )+", "", part).rstrip(" |") for part in parts]
     return [command for command in found if command.startswith("wherry ")]
 
 
-@pytest.mark.parametrize("command", shell_commands())
-def test_a_command_of_the_page_can_be_called_so(
+def shell_commands() -> list[str]:
+    """Those of the pages."""
+    blocks = re.findall(r"```sh\n(.*?)```", OPERATIONS, re.DOTALL)
+    session = re.search(r"```console\n(\$ wherry serve.*?)```", README, re.DOTALL)
+    assert session is not None
+    return calls("\n".join([*blocks, session[1].replace("$ ", "")]))
+
+
+def help_examples() -> list[str]:
+    """Those of the help of each command."""
+
+    def helps(command: click.Command, context: click.Context) -> Iterator[str]:
+        yield command.help or ""
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                yield from helps(inner, click.Context(inner, parent=context, info_name=name))
+
+    paragraphs = "\n\n".join(helps(main, click.Context(main, info_name="wherry"))).split("\n\n")
+    return [call for text in paragraphs if "Example" in text for call in calls(text)]
+
+
+@pytest.mark.parametrize("command", [*shell_commands(), *help_examples()])
+def test_a_command_that_is_shown_can_be_called_so(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = shlex.split(command)[1:]
@@ -45,8 +75,9 @@ def test_a_command_of_the_page_can_be_called_so(
     inner.parse_args(context, words)
 
 
-def test_there_are_commands_on_the_page() -> None:
+def test_there_are_commands_on_the_pages_and_in_the_help() -> None:
     assert len(shell_commands()) > 20
+    assert len(help_examples()) > 35
 
 
 def test_files_of_the_page_are_valid(tmp_path: Path) -> None:

@@ -56,10 +56,12 @@ def _channel(url: str) -> Iterator[tuple[pika.BlockingConnection, BlockingChanne
             f"no AMQP server answers at {where}: {_reason(error)}. `wherry serve` starts one"
         ) from None
     try:
-        with contextlib.closing(connection):
+        try:
             yield connection, connection.channel()
-    except exceptions.ConnectionWrongStateError:
-        pass  # closed already
+        finally:
+            # Else to close it would be the error that is seen, and not why it is closed.
+            if connection.is_open:
+                connection.close()
     except (exceptions.AMQPChannelError, exceptions.AMQPConnectionError) as error:
         raise click.ClickException(_reason(error)) from None
 
@@ -145,7 +147,7 @@ def publish(
     Examples:
       wherry publish --queue hello --declare -m world
       wherry publish --exchange amq.topic --key orders.eu < order.json
-      seq 1000 | wherry publish --queue numbers --lines
+      seq 1000 | wherry publish --queue numbers --declare --lines
     """
     import pika
 
