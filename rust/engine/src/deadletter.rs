@@ -77,6 +77,7 @@ fn add_death(
     let expiration = properties.expiration.take();
     let headers = properties.headers.get_or_insert_default();
     let mut history = deaths(headers);
+    let is_first = history.is_empty();
     let known = history.iter().position(|entry| {
         matches!(entry, Value::Table(t)
             if has_text(t, "queue", queue.as_bytes()) && has_text(t, "reason", reason.as_str().as_bytes()))
@@ -116,7 +117,8 @@ fn add_death(
         ("exchange", message.exchange()),
     ] {
         let first = format!("x-first-death-{part}");
-        if headers.get(&first).is_none() {
+        // A client that sends a message on may have kept these of a history that it left out.
+        if is_first || headers.get(&first).is_none() {
             headers.insert(first, text(value));
         }
         headers.insert(format!("x-last-death-{part}"), text(value));

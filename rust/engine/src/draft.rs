@@ -1,5 +1,6 @@
 //! Messages as handed in, and the checks that they pass before anything else happens.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -7,6 +8,7 @@ use crate::exchange::Exchange;
 use crate::message::{Facts, Parts, check_content};
 use crate::options::DURATION_MAX;
 use crate::properties::PropertiesView;
+use crate::publish::without_bcc;
 use crate::table::ValueView;
 
 /// When a message becomes deliverable.
@@ -49,6 +51,17 @@ impl<'a> NewMessage<'a> {
             mandatory: false,
             delay: Delay::None,
         }
+    }
+
+    /// The properties as anybody but the broker may see them: without the BCC header.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]: they cannot be taken apart.
+    pub fn visible_properties(&self) -> Result<Cow<'a, [u8]>, Error> {
+        Ok(match without_bcc(self.properties)? {
+            Some(stripped) => Cow::Owned(stripped),
+            None => Cow::Borrowed(self.properties),
+        })
     }
 }
 

@@ -16,6 +16,6 @@ __all__ = ["CASES"]
 # In the order of `golden.json`.
 for _name in (
     *("declaring", "publishing", "consuming", "confirming", "dead_letters"),
-    *("channels", "copies", "frames", "delivery", "routing", "outcomes"),
+    *("channels", "copies", "frames", "delivery", "routing", "outcomes", "seams"),
 ):
     importlib.import_module(f"{__name__}.{_name}")

@@ -242,6 +242,7 @@ pub(super) fn qos(
     if global {
         ch.set_prefetch_global(prefetch.into());
     } else {
+        ch.set_prefetch_global(0); // as in RabbitMQ: the limit of the channel holds beside it only if it is set later
         ch.prefetch = prefetch.into();
         ch.prefetch_live = (!ch.consumers.is_empty()).then_some(prefetch.into());
     }

@@ -47,10 +47,17 @@ pub(super) fn delivery_guess(properties: usize, body: usize) -> usize {
     DELIVERY_BYTES + properties + body
 }
 
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
 /// The properties of a delivery: those of the message, and for one that came back how often, where the queue counts.
+/// There a count that its publisher sent along, who may have had it from elsewhere, is not taken for the queue's.
 pub(super) fn properties_of(delivery: &Delivery, counts_attempts: bool) -> Cow<'_, [u8]> {
     let bytes = delivery.message.properties_bytes();
-    if !counts_attempts || delivery.delivery_count == 0 {
+    let has_count = || {
+        let headers = delivery.message.properties().headers();
+        headers.is_some_and(|headers| headers.get(DELIVERY_COUNT).is_some())
+    };
+    if !counts_attempts || (delivery.delivery_count == 0 && !has_count()) {
         return Cow::Borrowed(bytes);
     }
     let mut owned = if bytes.is_empty() {
@@ -61,10 +68,10 @@ pub(super) fn properties_of(delivery: &Delivery, counts_attempts: bool) -> Cow<'
             Err(_) => return Cow::Borrowed(bytes), // too many headers to take apart: they go as they came
         }
     };
-    owned.headers.get_or_insert_default().insert(
-        "x-delivery-count",
-        Value::I64(delivery.delivery_count.into()),
-    );
+    owned
+        .headers
+        .get_or_insert_default()
+        .insert(DELIVERY_COUNT, Value::I64(delivery.delivery_count.into()));
     owned.encode().map_or(Cow::Borrowed(bytes), Cow::Owned)
 }
 

@@ -257,6 +257,10 @@ pub(super) fn make(
                 "invalid message: {{delivery_mode_unknown,{mode}}}"
             )));
         }
+        if flags & REPLY_TO != 0 && reply::is_request(properties) {
+            addressed = reply::addressed(properties, ch.reply.as_ref())?;
+            properties = &addressed;
+        }
         if flags & USER_ID != 0 {
             check_user(cn, properties)?;
         }
@@ -266,10 +270,6 @@ pub(super) fn make(
             super::topology::check_depth(cn, headers)?;
             delay = inspect(headers)?;
             copies = headers.get("CC").is_some() || headers.get("BCC").is_some();
-        }
-        if flags & REPLY_TO != 0 && reply::is_request(properties) {
-            addressed = reply::addressed(properties, ch.reply.as_ref())?;
-            properties = &addressed;
         }
     }
     let Some(target) = &ch.target else {
@@ -368,7 +368,7 @@ fn settle_publish_to(
     match outcome {
         Ok(ticket) => confirm(ch, cn, Ok(ticket)),
         Err(Error::Unroutable { .. }) => {
-            give_back(ch.number, cn, exchange, message);
+            give_back(ch.number, cn, exchange, message)?;
             confirm(ch, cn, Ok(Ticket::NONE));
         }
         // Without confirms the publisher has not asked to hear of it: RabbitMQ is silent as well.
@@ -412,7 +412,8 @@ pub(super) fn give_back(
     cn: &mut Connection,
     exchange: &str,
     message: &NewMessage<'_>,
-) {
+) -> Result<(), Failure> {
+    let properties = message.visible_properties()?;
     cn.front.counters().returned.add(1);
     let frame_max = cn.frame_max;
     cn.output.send_content(
@@ -423,16 +424,18 @@ pub(super) fn give_back(
             exchange,
             routing_key: message.routing_key,
         },
-        message.properties,
+        &properties,
         message.body,
         frame_max,
     );
+    Ok(())
 }
 
 /// A publish to the name of a reply inbox. It counts as routed whether somebody listens or not: a reply is delivered at
 /// most once.
 fn answer_request(cn: &Connection, message: &NewMessage<'_>) -> Result<(), Failure> {
-    let reply = Message::from_parts("", message.routing_key, message.properties, message.body)?;
+    let properties = message.visible_properties()?;
+    let reply = Message::from_parts("", message.routing_key, &properties, message.body)?;
     cn.front.replies().send(message.routing_key, reply);
     Ok(())
 }

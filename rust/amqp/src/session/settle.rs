@@ -73,9 +73,10 @@ pub(super) fn carry_out(
     Ok(())
 }
 
-/// `basic.recover`: everything goes back to its place.
+/// `basic.recover`: everything goes back to its place. As in RabbitMQ a delivery limit counts that, or a message that
+/// nobody can handle would go round for ever; a retry policy does not.
 pub(super) fn recover(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failure> {
     let mut settled = SettledList::new();
     ch.handouts.drain(&mut settled);
-    carry_out(ch, cn, &settled, Outcome::Release)
+    carry_out(ch, cn, &settled, Outcome::Lost)
 }

@@ -161,12 +161,10 @@ pub(super) fn bind_exchange(
     b: Binding<'_>,
 ) -> Result<(), Failure> {
     let host = cn.host()?;
-    refuse_default(b.destination)?;
-    refuse_default(b.source)?;
     check_binding(cn, &host, Resource::Exchange(b.destination), &b)?;
     let table = owned(cn, b.arguments)?;
     let ticket = if b.bind {
-        host.exchange(b.source)?; // the first that is looked for
+        check_match(&host, &b)?;
         host.bind_exchange(b.destination, b.source, b.routing_key, table)?
     } else {
         unless_gone(host.unbind_exchange(b.destination, b.source, b.routing_key, table))?
@@ -191,17 +189,13 @@ pub(super) fn bind_queue(ch: &Channel, cn: &mut Connection, b: Binding<'_>) -> R
         b.routing_key
     };
     let b = Binding { routing_key, ..b };
-    refuse_default(b.source)?;
     check_binding(cn, &host, Resource::Queue(queue), &b)?;
     let table = owned(cn, b.arguments)?;
     if let Ok(queue) = host.queue(queue) {
         queue.check_owner(cn.owner)?;
     }
     let ticket = if b.bind {
-        // The first that is looked for.
-        if host.exchange(b.source)?.kind() == ExchangeKind::Headers {
-            check_match(b.arguments)?;
-        }
+        check_match(&host, &b)?;
         host.bind_queue(queue, b.source, routing_key, table)?
     } else {
         unless_gone(host.unbind_queue(queue, b.source, routing_key, table))?
@@ -233,18 +227,26 @@ fn owned(cn: &Connection, arguments: TableView<'_>) -> Result<Table, Failure> {
         .map_err(|error| precondition_failed(format!("arguments: {error}")))
 }
 
-/// `x-match` of a binding to a headers exchange; the engine knows it too, and not RabbitMQ's words for what it is not.
-fn check_match(arguments: TableView<'_>) -> Result<(), Failure> {
-    match arguments.get("x-match") {
+/// The source, which is the first that is looked for, and `x-match` if it is a headers exchange: the engine knows that
+/// too, and not RabbitMQ's words for what it is not.
+fn check_match(host: &VirtualHost, b: &Binding<'_>) -> Result<(), Failure> {
+    if host.exchange(b.source)?.kind() != ExchangeKind::Headers {
+        return Ok(());
+    }
+    match b.arguments.get("x-match") {
         None | Some(ValueView::Str(b"all" | b"any" | b"all-with-x" | b"any-with-x")) => Ok(()),
         Some(ValueView::Str(other)) => Err(precondition_failed(format!(
             "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
             String::from_utf8_lossy(other)
         ))),
         Some(other) => {
-            let value = other
-                .as_integer()
-                .map_or_else(String::new, |number| format!(" (value {number})"));
+            let value = match other {
+                ValueView::Void => " (value undefined)".into(),
+                ValueView::Bool(value) => format!(" (value {value})"),
+                other => other
+                    .as_integer()
+                    .map_or_else(String::new, |number| format!(" (value {number})")),
+            };
             Err(precondition_failed(format!(
                 "Invalid x-match field type {}{value}; expected longstr",
                 type_name(other)
@@ -261,7 +263,8 @@ fn unless_gone(outcome: Result<Ticket, Error>) -> Result<Ticket, Failure> {
     }
 }
 
-/// Write on the destination, read on the source, and for a topic exchange read on the key.
+/// Write on the destination, read on the source, and for a topic exchange read on the key; neither is the default
+/// exchange.
 fn check_binding(
     cn: &Connection,
     host: &VirtualHost,
@@ -270,6 +273,10 @@ fn check_binding(
 ) -> Result<(), Failure> {
     let access = &cn.open()?.access;
     access.check(Action::Write, destination)?;
+    if let Resource::Exchange(name) = destination {
+        refuse_default(name)?;
+    }
+    refuse_default(b.source)?;
     access.check(Action::Read, Resource::Exchange(b.source))?;
     if host
         .exchange(b.source)
@@ -328,6 +335,11 @@ pub(super) fn declare_queue(
     let by_server = name.is_empty();
     let generated;
     let name = if by_server {
+        if arguments::is_quorum(table) {
+            return Err(precondition_failed(
+                "Cannot declare a server-named queue for type rabbit_quorum_queue",
+            ));
+        }
         generated = host.generated_queue_name();
         &generated
     } else {

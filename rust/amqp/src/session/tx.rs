@@ -163,7 +163,7 @@ pub(super) fn try_commit(ch: &mut Channel, cn: &mut Connection) -> Result<bool, 
     };
     for (number, publish) in std::mem::take(&mut tx.mandatory) {
         if committed.returned.contains(&number) {
-            give_back(ch.number, cn, publish.exchange.name(), &publish.message());
+            give_back(ch.number, cn, publish.exchange.name(), &publish.message())?;
         }
     }
     let withdrawn = std::mem::take(&mut tx.withdrawn);

@@ -632,6 +632,9 @@ fn every_operation_needs_its_permission() {
             (bind("q", "e", "k", &[]), 403, queue),
             (unbind("q", "e", "k"), 403, queue),
             (bind_exchange("e", "amq.direct"), 403, of_exchange),
+            // Before it is said what nobody may.
+            (bind("q", "", "k", &[]), 403, queue),
+            (bind_exchange("e", ""), 403, of_exchange),
         ],
     );
     allow(".*", ".*", ".*");

@@ -19,7 +19,7 @@ mod queue;
 
 pub use consume::{ConsumeArguments, consume_arguments};
 pub use exchange::exchange_options;
-pub use queue::queue_options;
+pub use queue::{is_quorum, queue_options};
 
 use std::time::Duration;
 

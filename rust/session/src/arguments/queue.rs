@@ -114,7 +114,15 @@ pub fn queue_options(
     Ok(options)
 }
 
-/// Whether it is to be a quorum queue.
+/// Whether the arguments ask for a quorum queue.
+pub fn is_quorum(arguments: TableView<'_>) -> bool {
+    matches!(
+        arguments.get("x-queue-type"),
+        Some(ValueView::Str(b"quorum"))
+    )
+}
+
+/// Whether it is to be a quorum queue; an error if it cannot be what it asks for.
 fn queue_type(reader: &Reader<'_>, options: &QueueOptions) -> Result<bool, Failure> {
     let stream = match reader.text("x-queue-type")? {
         None | Some("classic") => return stream_arguments(reader).map(|()| false),

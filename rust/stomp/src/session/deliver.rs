@@ -215,12 +215,12 @@ fn write_message(
     } else {
         b"\nredelivered:false\n"
     });
-    let counted = one.consumer.queue().counts_attempts() && delivery.delivery_count != 0;
-    if counted {
+    let counts = one.consumer.queue().counts_attempts();
+    if counts && delivery.delivery_count != 0 {
         out.extend_from_slice(b"x-delivery-count:");
         write_number(delivery.delivery_count.into(), out);
         out.push(b'\n');
     }
-    headers::write(message.properties_bytes(), counted, escapes, out);
+    headers::write(message.properties_bytes(), counts, escapes, out);
     write_body(message.body(), out);
 }

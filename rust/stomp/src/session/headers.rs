@@ -227,9 +227,10 @@ impl Fields<'_> {
     }
 }
 
-/// Appends what the properties of a message say, as headers. `counted`: the frame has an `x-delivery-count` already.
+/// Appends what the properties of a message say, as headers. `counts`: `x-delivery-count` is the
+/// queue's to say, and what the publisher sent under that name is left out.
 #[inline]
-pub(super) fn write(properties: &[u8], counted: bool, escapes: Escapes, out: &mut Vec<u8>) {
+pub(super) fn write(properties: &[u8], counts: bool, escapes: Escapes, out: &mut Vec<u8>) {
     if properties.is_empty() {
         return;
     }
@@ -271,7 +272,7 @@ pub(super) fn write(properties: &[u8], counted: bool, escapes: Escapes, out: &mu
     for (name, value) in view.headers().into_iter().flatten() {
         if std::str::from_utf8(name).is_ok()
             && !is_taken(name, &view)
-            && !(counted && name == b"x-delivery-count")
+            && !(counts && name == b"x-delivery-count")
         {
             write_header(name, &value::text(value), escapes, out);
         }

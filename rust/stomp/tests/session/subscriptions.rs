@@ -122,7 +122,8 @@ fn a_nack_comes_again_or_goes_to_the_dead_letters() {
         "SUBSCRIBE\nid:1\ndestination:/queue/q\nack:client-individual\nx-delivery-limit:5\nx-dead-letter-exchange:\n\
         x-dead-letter-routing-key:dead\n\n\0",
     );
-    publish(&server, "q", 1);
+    // The count is the queue's to say, and not of who sends a message on.
+    client.send("SEND\ndestination:/queue/q\nx-delivery-count:7\n\n0\0");
     let first = client.message();
     assert_eq!(first.header("x-delivery-count"), None);
     client.send(&format!("NACK\nid:{}\n\n\0", first.get("ack")));
