@@ -247,6 +247,59 @@ def test_handshakes_over_the_limit_wait_their_turn() -> None:
         first[1].close()
 
 
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time runs twenty times as fast for what a connection looks at once a second."""
+    tick = Connection.tick
+    monkeypatch.setattr(Connection, "tick", lambda self, now: tick(self, 20 * now))
+
+
+def unread(broker: TestBroker, raw: Raw) -> None:
+    """Have this peer consume more than its socket takes, of which it reads nothing and acknowledges
+    nothing.
+    """
+    with channel(broker.amqp_url) as client:
+        client.queue_declare("q")
+        client.confirm_delivery()
+        for _ in range(300):
+            client.basic_publish("", "q", b"x" * 100_000)
+    raw.handshake()
+    raw.send(method(1, 20, 10, b"\x00"))
+    assert raw.method() == (20, 11)
+    raw.send(method(1, 60, 20, b"\x00\x00\x01q\x01c\x00\x00\x00\x00\x00"))  # basic.consume
+    eventually(lambda: broker.queues()["q"].unacked > 0)
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_client_that_reads_slowly_stays(broker: TestBroker) -> None:
+    with Raw(broker.host, broker.port) as raw:
+        unread(broker, raw)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            raw.read(300_000)
+            # Nothing comes of its own accord that one could wait for: it is there already.
+            threading.Event().wait(0.2)
+        assert len(broker.server.connections()) == 1
+        assert broker.queues()["q"].ready > 0, "it has had everything"
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("how", ["client", "operator"])
+def test_a_client_that_does_not_read_can_still_be_closed(how: str) -> None:
+    with (
+        wherry.testing.broker(limits={"send_seconds": 0}) as broker,
+        Raw(broker.host, broker.port) as raw,
+    ):
+        unread(broker, raw)
+        if how == "client":
+            raw.send(method(0, 10, 50, b"\x00\xc8\x00\x00\x00\x00\x00"))  # connection.close
+        else:
+            [info] = broker.server.connections()
+            assert broker.server.close_connection(info["id"], "maintenance")
+        eventually(lambda: broker.server.connections() == [])
+        assert broker.queues()["q"].unacked == 0
+
+
 def test_frames_over_the_limit_close_the_connection(broker: TestBroker) -> None:
     with Raw(broker.host, broker.port) as raw:
         raw.handshake()

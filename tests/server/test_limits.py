@@ -100,6 +100,30 @@ def test_handshake_seconds() -> None:
         assert client.is_closed()
 
 
+def test_send_seconds() -> None:
+    beat = frame(8, 0, b"")
+    with serving(send_seconds=1) as server, raw(server) as client:
+        with channel(server.amqp_url) as publisher:
+            publisher.queue_declare("q")
+            publisher.confirm_delivery()
+            for _ in range(100):
+                publisher.basic_publish("", "q", b"x" * 100_000)
+        client.handshake()
+        consume = method(1, 60, 20, b"\0\0" + short("q") + short("c") + b"\0\0\0\0\0")
+        client.send(method(1, 20, 10, short("")), consume)
+        queue = server.broker.queue("q")
+        eventually(lambda: queue.statistics().unacked > 0)
+
+        def closed() -> bool:
+            with contextlib.suppress(ConnectionError):
+                client.send(beat)  # it is alive, but reads nothing
+            return server.connections() == []
+
+        eventually(closed)
+        # Others have what it did not acknowledge.
+        assert (queue.statistics().ready, queue.statistics().unacked) == (100, 0)
+
+
 def test_handshakes_max() -> None:
     with serving(handshakes_max=1) as server, raw(server) as first:
         first.start()

@@ -64,6 +64,8 @@ class Connection:
         "_in_again",
         "_leaving",
         "_socket",
+        "_stalled",
+        "_stalled_at",
         "_transport",
         "_unparsed",
         "_unsent",
@@ -112,6 +114,10 @@ class Connection:
         self._hub = hub
         self._socket = sock
         self._unsent: memoryview | None = None
+        # What was unsent when a tick first saw it, and when that was. Whatever is sent leaves
+        # another view behind.
+        self._stalled: memoryview | None = None
+        self._stalled_at = 0.0
         # Among it are a transport's own answers: until they are gone nothing is read.
         self._answers_wait = False
         # The transport wants another turn for what it has read: until then nothing more is.
@@ -304,9 +310,26 @@ class Connection:
                 self.drop("it took too long")
         elif self.open and self.session is not None:
             try:
-                self._after(self.session.tick(now))
+                status = self.session.tick(now)
+                self._after(status)
+                self._look_at_unsent(now, closing=bool(status & _CLOSE))
             except Exception:
                 self.fail()
+
+    def _look_at_unsent(self, now: float, *, closing: bool) -> None:
+        """End it if the client takes nothing. Its heartbeats say that it lives, not that it reads:
+        without this, it would keep its deliveries, and could not be closed, for ever.
+        """
+        if self._unsent is None or self._unsent is not self._stalled:
+            self._stalled, self._stalled_at = self._unsent, now
+            return
+        seconds = now - self._stalled_at
+        if closing and seconds >= LINGER_SECONDS:
+            self.drop("it took too long")
+        elif 0 < self._hub.send_seconds <= seconds:
+            text = "connection %s: the client has read nothing for %d seconds"
+            log.warning(text, self.id, seconds, extra=self.fields())
+            self.drop("the client does not read")
 
     def shut_down(self, text: str) -> None:
         """Tell the client to go."""

@@ -41,6 +41,9 @@ BUFFER_BYTES = 128 << 10
 # Seconds from accept to open, as in RabbitMQ.
 HANDSHAKE_SECONDS = 10
 
+# Seconds in which a client takes nothing of what is sent to it, as in RabbitMQ.
+SEND_SECONDS = 30
+
 # A WebSocket message may be as long as the longest STOMP frame: its headers, as the session limits
 # them, and a message's body, which may be this long unless configured.
 STOMP_HEAD_BYTES_MAX = 4 << 20
@@ -66,6 +69,8 @@ class Hub:
         self.settings = settings
         self.users = users
         self.handshake_seconds = float(settings.limits.get("handshake_seconds", HANDSHAKE_SECONDS))
+        limits = dict(settings.limits)
+        self.send_seconds = limits.pop("send_seconds", SEND_SECONDS)
         self.origins: Origins | None = None
         if any(address.path is not None for address in settings.listen):
             # Loaded here, as few servers need it.
@@ -102,7 +107,7 @@ class Hub:
         self.front = _core.FrontEnd(
             engine,
             # Whole numbers; a part of a second is rounded up, not away.
-            {name: math.ceil(value) for name, value in settings.limits.items()},
+            {name: math.ceil(value) for name, value in limits.items()},
             cluster_name=settings.cluster_name,
             platform=f"Python {'.'.join(map(str, sys.version_info[:3]))}",
             mechanisms=list(settings.mechanisms),

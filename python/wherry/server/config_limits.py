@@ -45,6 +45,16 @@ class Limits(Table):
             " nothing, or one byte a second, holds nothing for long.",
         ),
     ] = 10
+    send_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="A client that takes nothing of what is sent to it for so long is closed,"
+            " and what it had not acknowledged goes to others: it may send heartbeats and still not"
+            " read. 0 lets it be.",
+        ),
+    ] = 30
     handshakes_max: Annotated[
         int,
         Meta(
