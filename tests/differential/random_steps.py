@@ -18,18 +18,24 @@ KEYS = ["a", "a.b", "a.b.c", "b", ""]
 PATTERNS = ["a", "a.*", "a.#", "#", "*.b", "b", "*", ""]
 CHANNELS = [("a", 1), ("a", 2), ("b", 1)]
 
+DEAD = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "@dead"}
+
 QUEUE_ARGUMENTS: list[dict[str, Any]] = [
     {},
     {},
-    {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "@dead"},
+    DEAD,
     {"x-dead-letter-exchange": "@fanout"},
     {"x-max-length": 3},
-    {"x-max-length": 2, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "@dead"},
+    {"x-max-length": 2, **DEAD},
     {"x-max-length": 3, "x-overflow": "reject-publish"},
     {"x-max-priority": 4},
     {"x-single-active-consumer": True},
     {"x-message-ttl": 3_600_000},
     {"x-max-length-bytes": 40},
+    {"x-max-priority": 4, **DEAD},
+    {"x-max-priority": 4, "x-max-length": 3, "x-overflow": "reject-publish-dlx", **DEAD},
+    {"x-single-active-consumer": True, "x-max-priority": 1, **DEAD},
+    {"x-single-active-consumer": True, "x-max-length": 4, **DEAD},
 ]
 
 
@@ -52,7 +58,11 @@ class Generator:
             if kind == "tx.select":
                 self.transactional.add(channel)
         for kind, exchange in zip(("direct", "topic", "fanout", "headers"), EXCHANGES, strict=True):
-            steps.append(["a", 1, "exchange.declare", {"exchange": exchange, "type": kind}])
+            fields: dict[str, Any] = {"exchange": exchange, "type": kind}
+            if self.random.random() < 0.3:
+                alternate = self.random.choice(EXCHANGES)
+                fields["arguments"] = {"alternate-exchange": alternate}
+            steps.append(["a", 1, "exchange.declare", fields])
         for queue in QUEUES:
             arguments = self.random.choice(QUEUE_ARGUMENTS) if queue != "@dead" else {}
             steps.append(["a", 1, "queue.declare", {"queue": queue, "arguments": arguments}])
@@ -96,7 +106,8 @@ class Generator:
         if self.random.random() < 0.05:
             properties["expiration"] = "3600000"
         if self.random.random() < 0.1:
-            properties.setdefault("headers", {})["CC"] = [self.random.choice(QUEUES)]
+            copies = self.random.choice(["CC", "BCC"])
+            properties.setdefault("headers", {})[copies] = [self.random.choice(QUEUES)]
         exchange = self.random.choice(["", "", *EXCHANGES])
         key = self.random.choice(KEYS) if exchange else self.random.choice(QUEUES)
         return [
@@ -155,6 +166,8 @@ class Generator:
         }
         if self.random.random() < 0.1:
             fields["exclusive"] = True
+        if self.random.random() < 0.3:
+            fields["arguments"] = {"x-priority": self.random.choice([-1, 1, 5])}
         return [*channel, "basic.consume", fields]
 
     def cancel(self) -> Step:
