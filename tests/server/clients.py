@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import struct
@@ -9,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pika
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +38,28 @@ def channel(url: str, **options: Any) -> Iterator[Any]:
     finally:
         if connection.is_open:
             connection.close()
+
+
+@contextlib.contextmanager
+def asyncio_streams_closed() -> Iterator[None]:
+    """Closes what asyncio's streams have opened meanwhile. aiormq 6, the last for Python 3.10,
+    leaves its socket when the server closes the connection, and the test that the collector happens
+    to run in would have to answer for that.
+    """
+    opened: list[asyncio.StreamWriter] = []
+
+    class Noted(asyncio.StreamWriter):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            opened.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.streams, "StreamWriter", Noted)
+        try:
+            yield
+        finally:
+            for writer in opened:
+                writer.close()
 
 
 class Raw:

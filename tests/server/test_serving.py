@@ -19,7 +19,7 @@ import trio
 
 import wherry
 import wherry.testing
-from clients import Raw, channel, connect
+from clients import Raw, asyncio_streams_closed, channel, connect
 from wherry import blocking
 from wherry.server import UserStore, _connection
 from wherry.testing._users import PlainUsers
@@ -152,22 +152,23 @@ async def test_a_server_on_asyncio_lets_its_own_clients_go_in_order() -> None:
             ticks += 1
             await asyncio.sleep(0)
 
-    async with wherry.open() as broker:
-        async with wherry.serve(broker, port=0, users=users(), drain_seconds=60) as server:
-            assert server.broker is broker
-            connection = await aio_pika.connect(server.amqp_url)
-            connection.close_callbacks.add(lambda *_: heard.set())
-            client = await connection.channel()
-            await client.declare_queue("q")
-            (listed,) = server.connections()
-            assert listed["user"] == "guest"
-            ticking = asyncio.create_task(tick())
-            before = ticks
-        assert ticks > before, "the loop stood still"
-        await heard.wait()
-        await server.wait_closed()
-        ticking.cancel()
-        assert broker.queues() == ["q"]
+    with asyncio_streams_closed():
+        async with wherry.open() as broker:
+            async with wherry.serve(broker, port=0, users=users(), drain_seconds=60) as server:
+                assert server.broker is broker
+                connection = await aio_pika.connect(server.amqp_url)
+                connection.close_callbacks.add(lambda *_: heard.set())
+                client = await connection.channel()
+                await client.declare_queue("q")
+                (listed,) = server.connections()
+                assert listed["user"] == "guest"
+                ticking = asyncio.create_task(tick())
+                before = ticks
+            assert ticks > before, "the loop stood still"
+            await heard.wait()
+            await server.wait_closed()
+            ticking.cancel()
+            assert broker.queues() == ["q"]
 
 
 @pytest.mark.only("asyncio")
@@ -423,7 +424,11 @@ def test_asyncio_clients_reconnect_after_a_restart(tmp_path: Path) -> None:
             await message.ack()
             await connection.close()
 
-    asyncio.run(main())
+    async def with_its_sockets_closed() -> None:
+        with asyncio_streams_closed():
+            await main()
+
+    asyncio.run(with_its_sockets_closed())
 
 
 def test_the_users_of_a_directory(tmp_path: Path) -> None:
