@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wherry import blocking
     from wherry._batch import Batch
-    from wherry._broker import Broker, VirtualHost, open
+    from wherry._broker import Broker, open
     from wherry._consumer import Batches, Consumer
     from wherry._core import (
         Clock,
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         Retry,
         ScheduledMessage,
     )
+    from wherry._virtual_host import VirtualHost
     from wherry._watch import ConsumerWatch
 
 __all__ = [
@@ -150,7 +151,7 @@ __all__ = [
 _MODULES = {
     "Batch": "_batch",
     "Broker": "_broker",
-    "VirtualHost": "_broker",
+    "VirtualHost": "_virtual_host",
     "open": "_broker",
     "Batches": "_consumer",
     "Consumer": "_consumer",

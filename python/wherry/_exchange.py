@@ -11,8 +11,8 @@ from wherry._errors import Busy, WherryError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wherry._broker import VirtualHost
     from wherry._types import Binding, ExchangeStatistics, PublishOptions, Unpack
+    from wherry._virtual_host import VirtualHost
     from wherry._waits import Waits
 
 # What `publish_many` hands to the engine at once: enough that the crossing costs nothing, little

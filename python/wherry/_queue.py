@@ -9,8 +9,8 @@ from wherry._consumer import Batching, Consuming
 from wherry._exchange import name_of
 
 if TYPE_CHECKING:
-    from wherry._broker import VirtualHost
     from wherry._types import BrowsedMessage, QueuePolicies, QueueStatistics, ScheduledMessage
+    from wherry._virtual_host import VirtualHost
     from wherry._waits import Waits
 
 

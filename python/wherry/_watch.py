@@ -9,8 +9,8 @@ from wherry import _core
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from wherry._broker import VirtualHost
     from wherry._types import ConsumerCount
+    from wherry._virtual_host import VirtualHost
     from wherry._waits import Waits
 
 
