@@ -115,3 +115,20 @@ def test_every_argument_that_is_read_is_documented() -> None:
     assert len(read) > 50
     missing = {name for name in read if f"`{name}`" not in ARGUMENTS}
     assert missing == set()
+
+
+def test_limits_of_the_page_are_those_of_the_source() -> None:
+    """Each one's value, as Rust computes it."""
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    shown = re.findall(r"\(`([A-Z_]+_MAX)`\) \| ([\d,]+) \|", page)
+    assert len(shown) == page.count("_MAX`")
+    source = "\n".join(file.read_text() for file in (ROOT / "rust").glob("*/src/**/*.rs"))
+    for name, number in shown:
+        values = {
+            eval(value.replace("_", ""))  # a product or a shift of numbers
+            for value in re.findall(
+                rf"pub const {name}: \w+ = (?:Duration::from_secs\()?([\d_ *<]+)\)?;", source
+            )
+        }
+        days = name == "DURATION_MAX"
+        assert values == {int(number.replace(",", "")) * (86_400 if days else 1)}, name
