@@ -370,7 +370,7 @@ impl State {
                     .output
                     .send(frame.channel, &Method::ChannelOpenOk {});
             }
-            Err(failure) => self.fail(failure, ids),
+            Err(failure) => self.fail(failure, (0, 0)), // as in RabbitMQ, like the one above
         }
     }
 

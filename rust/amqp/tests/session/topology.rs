@@ -6,7 +6,7 @@ use wherry_amqp::session::Status;
 use wherry_engine::QueueOptions;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{TableView, Value};
-use wherry_session::{AccessTable, Limits, Session as _, VirtualHostLimits};
+use wherry_session::{AccessTable, Limits, Session as _, UserLimits, VirtualHostLimits};
 
 use crate::client::{Client, Server, encoded};
 
@@ -783,6 +783,28 @@ fn channels_are_limited_and_opened_once() {
     client.expect_close(
         530,
         "NOT_ALLOWED - number of channels opened (1) has reached the negotiated channel_max (1)",
+    );
+
+    // A user's limit. No method is named for any of them.
+    let server = Server::new();
+    let mut client = server.channel();
+    let mut table = AccessTable::builder();
+    let one = UserLimits {
+        channels_max: Some(1),
+        ..UserLimits::default()
+    };
+    table.user_limits("guest", one);
+    server.front.set_access(table.build());
+    client.send(2, &Method::ChannelOpen {});
+    let refused = client.next();
+    assert_eq!(
+        refused.method(),
+        Method::ConnectionClose {
+            reply_code: 530,
+            reply_text: "NOT_ALLOWED - number of channels opened for user 'guest' has reached the maximum allowed user limit of (1)",
+            class_id: 0,
+            method_id: 0,
+        }
     );
 
     // How many, not which.
