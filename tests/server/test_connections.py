@@ -248,10 +248,19 @@ def test_handshakes_over_the_limit_wait_their_turn() -> None:
 
 
 @pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time runs twenty times as fast for what a connection looks at once a second."""
+def fast(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Time runs twenty times as fast for what a connection looks at once a second. Released when
+    one has looked.
+    """
     tick = Connection.tick
-    monkeypatch.setattr(Connection, "tick", lambda self, now: tick(self, 20 * now))
+    looked = threading.Semaphore(0)
+
+    def look(self: Connection, now: float) -> None:
+        tick(self, 20 * now)
+        looked.release()
+
+    monkeypatch.setattr(Connection, "tick", look)
+    return looked
 
 
 def unread(broker: TestBroker, raw: Raw) -> None:
@@ -270,17 +279,18 @@ def unread(broker: TestBroker, raw: Raw) -> None:
     eventually(lambda: broker.queues()["q"].unacked > 0)
 
 
-@pytest.mark.usefixtures("fast")
-def test_a_client_that_reads_slowly_stays(broker: TestBroker) -> None:
+def test_a_client_that_reads_slowly_stays(broker: TestBroker, fast: threading.Semaphore) -> None:
     with Raw(broker.host, broker.port) as raw:
         unread(broker, raw)
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
-            raw.read(300_000)
-            # Nothing comes of its own accord that one could wait for: it is there already.
-            threading.Event().wait(0.2)
+        # For twice as long as one stays that reads nothing.
+        for _ in range(4):
+            raw.read(3_000_000)
+            while fast.acquire(blocking=False):
+                pass  # those before it had read
+            assert fast.acquire(timeout=20)
         assert len(broker.server.connections()) == 1
         assert broker.queues()["q"].ready > 0, "it has had everything"
+        eventually(lambda: broker.server.connections() == [])
 
 
 @pytest.mark.usefixtures("fast")

@@ -6,6 +6,7 @@ import errno
 import gc
 import itertools
 import logging
+import queue
 import resource
 import socket
 import threading
@@ -216,3 +217,28 @@ def test_publishers_are_blocked_while_the_disk_is_full(
         while heard != ["low on disk", "on"]:
             connection.process_data_events(1)
         assert publisher.queue_declare("q", passive=True).method.message_count == 1
+
+
+def test_a_full_disk_stays_full_while_it_cannot_be_looked_at(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    asked = threading.Semaphore(0)
+
+    def fake(directory: str) -> int:
+        asked.release()
+        free = answers.get()
+        if free is None:
+            raise OSError(errno.EIO, "Input/output error")
+        return free
+
+    monkeypatch.setattr(_alarms, "_free_bytes", fake)
+    with wherry.testing.broker(str(tmp_path)) as broker:
+        found = []
+        asked.acquire()
+        for free in (10, None, 1 << 40, None):
+            answers.put(free)
+            assert asked.acquire(timeout=20)  # the next look: this answer was acted on
+            found.append(broker.server.limits()["disk_alarm"])
+        answers.put(1 << 40)
+    assert found == [True, True, False, False]

@@ -49,6 +49,8 @@ class Alarms:
         self._directory = settings.directory
         self._disk_free_bytes_min = settings.disk_free_bytes_min
         self._disk_free_bytes: int | None = None
+        # Whether that is too little; as long as it cannot be seen, what it was.
+        self._disk_low = False
         # What is wrong, as it was logged last.
         self._said: dict[str, str | None] = {}
         # Ends the wait for the next look.
@@ -98,21 +100,23 @@ class Alarms:
         self._say("journal", journal.get("failed"))
         obstacle = journal.get("obstacle")
         self._say("growth", obstacle and f"{obstacle}: publishers wait until the journal can grow")
-        low = free is not None and free < self._disk_free_bytes_min
-        held = low or obstacle is not None
+        if free is not None:
+            low = free < self._disk_free_bytes_min
+            if low and not self._disk_low:
+                log.error(
+                    "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait "
+                    "until there is more",
+                    directory,
+                    free,
+                    self._disk_free_bytes_min,
+                )
+            self._disk_low = low
+        held = self._disk_low or obstacle is not None
         if held is self.disk:
             return
         self._set(memory=self.memory, disk=held)
-        if low:
-            log.error(
-                "%s has %d bytes free, less than disk.free_bytes_min = %d: publishers wait until "
-                "there is more",
-                directory,
-                free,
-                self._disk_free_bytes_min,
-            )
-        elif not held:
-            log.warning("%s has space again: publishers go on", directory)
+        if not held:
+            log.warning("%s takes more of the journal again: publishers go on", directory)
         self._resume()
 
     def _say(self, what: str, text: str | None) -> None:

@@ -52,7 +52,8 @@ pub(crate) struct Shared {
     pub(crate) wanted_bytes: AtomicU32,
     /// Why there is none; taken by the one who asks next.
     pub(crate) wanted_refused: Mutex<Option<Obstacle>>,
-    /// What is in the way of the next segment; set before the flag is raised, cleared after it.
+    /// What is in the way of the next segment. It and the flag change together under the lock: who sees the flag waits for
+    /// the lock, and finds what is true now.
     obstacle: Mutex<Option<Obstacle>>,
     /// Segments to retire, oldest first, each when the journal is on stable storage up to the ticket.
     pub(crate) retirements: Mutex<std::collections::VecDeque<(SegmentNumber, Ticket)>>,
