@@ -43,6 +43,13 @@ MANY += ["--confirms", "100", "--prefetch", "100", "--ack-every", "50"]
 MANY_PERF_TEST = ["-x", "10", "-y", "100", "-s", "16", "-c", "100", "-q", "100", "-A", "50"]
 MANY_PERF_TEST += ["--queue-pattern", "bench-%d"]
 MANY_PERF_TEST += ["--queue-pattern-from", "1", "--queue-pattern-to", "100"]
+# RabbitMQ's way to keep an entity's updates in order and share them out: a queue for each consumer,
+# with a single active one, and the entities spread over the queues by the hash of their name.
+ENTITIES = ["--bytes", "100", "--persistent", "--durable", "--entities", "1000000"]
+ENTITIES += ["--producers", "4", "--confirms", "192"]
+ENTITIES += ["--consumers", "8", "--prefetch", "200", "--ack-every", "20"]
+HASHED = ["--spread", "x-consistent-hash", "--queues", "8"]
+HASHED += ["--argument", "x-single-active-consumer=true"]
 FANOUT_PERF_TEST = ["-x", "1", "-y", "10", "-s", "16", "-a", "-c", "100"]
 FANOUT_PERF_TEST += ["-t", "fanout", "-e", "bench-fanout"]
 WAITING = ["--bytes", "100", "--confirms", "1000"]
@@ -93,6 +100,23 @@ CASES = [
         PLAIN,
         perf_test=PerfTest(MANY_PERF_TEST),
         quick=["--queues", "100"],
+    ),
+    Case(
+        "entities",
+        "Updates of 1,000,000 entities, each one's in order; 4 publishers, 8 consumers; persistent,"
+        " 100 bytes, confirms (window 192), prefetch 200, an acknowledgement every 20",
+        "updates of 1,000,000 entities, each one's in order, 8 consumers: received/s",
+        ["throughput", *ENTITIES],
+        RATES,
+        [
+            Variant(
+                "RabbitMQ",
+                "RabbitMQ, 8 quorum queues behind a hash",
+                [*HASHED, "--argument", "x-queue-type=quorum"],
+            ),
+            Variant("RabbitMQ", "RabbitMQ, 8 classic queues behind a hash", HASHED),
+            Variant("Wherry", "Wherry, one queue", ["--argument", "x-group-by=routing-key"]),
+        ],
     ),
     Case(
         "fanout-10",

@@ -143,7 +143,7 @@ class RabbitMQ:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
             lines = [f"listeners.tcp.1 = {HOST}:{amqp_port}"]
             lines += ["log.file.level = error", "log.console = false"]
-            plugins = ""
+            plugins = "rabbitmq_consistent_hash_exchange"
             if self._protocol is STOMP:
                 lines.append(f"stomp.listeners.tcp.1 = {HOST}:{port}")
                 plugins = "rabbitmq_stomp"

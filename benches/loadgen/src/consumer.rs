@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::counter::Counter;
+use crate::entities::{Entities, Hands};
 use crate::link::{Failure, READ_TICK};
 use crate::stage::Progress;
 use crate::tally::{Shape, Tally};
@@ -21,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     /// Of a fan-out.
     pub(crate) exchange: Option<String>,
+    /// Where messages are updates of entities: all of them, and this consumer's number.
+    pub(crate) entities: Option<(Arc<Entities>, u32)>,
     /// Index and name of each queue to consume from.
     pub(crate) queues: Vec<(u32, String)>,
     pub(crate) arguments: Vec<(String, Value)>,
@@ -65,7 +68,11 @@ impl<W: Wire> Consumer<W> {
             ack_every: plan.ack_every,
             individual: plan.individual,
         })?;
-        let counter = Counter::new(plan.shape, plan.body_bytes, plan.latency_after);
+        let hands = plan
+            .entities
+            .clone()
+            .map(|(entities, number)| Hands::new(entities, number));
+        let counter = Counter::new(plan.shape, plan.body_bytes, plan.latency_after, hands);
         Ok(Consumer {
             wire,
             plan,
@@ -97,6 +104,9 @@ impl<W: Wire> Consumer<W> {
                         .fetch_add(received, Ordering::Relaxed);
                 }
                 self.wire.acknowledge(false, now + patience)?;
+            } else {
+                // Few are left, and they may wait for the entities that are held here.
+                self.acknowledge_all(now + patience)?;
             }
             let total = self.progress.received.load(Ordering::Relaxed);
             if total != total_seen {
@@ -114,13 +124,18 @@ impl<W: Wire> Consumer<W> {
                 break;
             }
         }
-        self.wire.acknowledge(true, Instant::now() + patience)?;
+        self.acknowledge_all(Instant::now() + patience)?;
         self.wire.close()?;
         Ok(Consumed {
-            tally: self.counter.tally,
+            latency_ns: std::mem::take(&mut self.counter.latency_ns),
+            since_written_ns: std::mem::take(&mut self.counter.since_written_ns),
+            tally: self.counter.into_tally(),
             last_at,
-            latency_ns: self.counter.latency_ns,
-            since_written_ns: self.counter.since_written_ns,
         })
+    }
+
+    fn acknowledge_all(&mut self, deadline: Instant) -> Result<(), Failure> {
+        self.counter.acknowledging();
+        self.wire.acknowledge(true, deadline)
     }
 }

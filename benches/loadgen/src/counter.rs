@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::entities::Hands;
 use crate::stage::filler;
 use crate::tally::{STAMP_BYTES, STAMP_TIMES_BYTES, Shape, Stamp, Tally};
 
@@ -22,6 +23,8 @@ struct Arriving {
 #[derive(Debug)]
 pub(crate) struct Counter {
     pub(crate) tally: Tally,
+    /// Where messages are updates of entities.
+    hands: Option<Hands>,
     /// From when it was due, and from when it was written.
     pub(crate) latency_ns: Vec<u64>,
     pub(crate) since_written_ns: Vec<u64>,
@@ -35,9 +38,15 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// `latency_after`: the bodies carry their times; latencies of what was due after this are kept.
-    pub(crate) fn new(shape: Shape, body_bytes: usize, latency_after: Option<Duration>) -> Counter {
+    pub(crate) fn new(
+        shape: Shape,
+        body_bytes: usize,
+        latency_after: Option<Duration>,
+        hands: Option<Hands>,
+    ) -> Counter {
         Counter {
             tally: Tally::new(shape),
+            hands,
             latency_ns: Vec::new(),
             since_written_ns: Vec::new(),
             now_ns: 0,
@@ -98,8 +107,28 @@ impl Counter {
         if arriving.received_bytes != self.body_bytes {
             self.tally.damaged += 1;
         }
-        self.tally
+        let stamp = self
+            .tally
             .record(arriving.queue, arriving.redelivered, arriving.stamp);
+        if let (Some(hands), Some(stamp)) = (&mut self.hands, stamp) {
+            hands.take(stamp, arriving.redelivered);
+        }
+    }
+
+    /// All that arrived is about to be acknowledged.
+    #[inline]
+    pub(crate) fn acknowledging(&mut self) {
+        if let Some(hands) = &mut self.hands {
+            hands.let_go();
+        }
+    }
+
+    /// The tally, with what was seen of entities.
+    pub(crate) fn into_tally(mut self) -> Tally {
+        if let Some(hands) = &self.hands {
+            self.tally.add(hands);
+        }
+        self.tally
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod consumer;
 mod counter;
+mod entities;
 mod link;
 mod modes;
 mod options;

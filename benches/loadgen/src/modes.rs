@@ -10,7 +10,7 @@ use crate::options::{Mode, Options};
 use crate::publisher;
 use crate::report::{self, Meter, Report, percentiles, put_verdict, rate, seconds};
 use crate::stage::{self, Publishing, Stage};
-use crate::wire::{Destination, Outgoing, Wire};
+use crate::wire::{Destination, Outgoing, Topology, Wire};
 
 /// Room for what an idle connection receives: replies of the handshake.
 const IDLE_INBOX_BYTES: usize = 4096;
@@ -221,11 +221,18 @@ fn connections<W: Wire>(options: &Options) -> Result<Report, Failure> {
     Ok(report)
 }
 
+fn only_queues(count: u32) -> Topology {
+    Topology {
+        exchange: None,
+        queues: stage::queues(stage::run_number(), count),
+    }
+}
+
 fn queues<W: Wire>(options: &Options) -> Result<Report, Failure> {
     let count = options.count.unwrap_or(0);
     let mut control = W::open(&options.target, IDLE_INBOX_BYTES)?;
     let queues = u32::try_from(count)?;
-    let topology = stage::topology(stage::run_number(), queues, false);
+    let topology = only_queues(queues);
     let meter = Meter::start(options);
     let before = meter.resident_bytes();
     let start = Instant::now();
@@ -260,7 +267,7 @@ fn churn<W: Wire>(options: &Options) -> Result<Report, Failure> {
     let meter = Meter::start(options);
     let before = meter.resident_bytes();
     let mut control = W::open(&options.target, IDLE_INBOX_BYTES)?;
-    let topology = stage::topology(stage::run_number(), 1, false);
+    let topology = only_queues(1);
     control.declare(&topology, options)?;
     let queue = Destination::Queue(topology.queues[0].clone(), options.arguments.clone());
     let start = Instant::now();

@@ -26,6 +26,9 @@ churn         connect, log in, close, again and again for --seconds
   --producers N --consumers N    1, 1 (one connection each)
   --queues N                     1; a producer's messages go to them in turn
   --fanout                       every queue gets every message, through a fanout exchange or a topic
+  --entities N                   0; messages are updates of N entities, drawn at random, each one's in order: the entity is the
+                                 routing key. AMQP only
+  --spread TYPE                  fanout; type of the exchange that all of them go through: queues are bound with the key 1
   --bytes N                      body size, at least 16 (latency: 32); 16
   --seconds S                    how long to publish; 5 (backlog: 120)
   --warmup S                     not counted at the beginning; 0.5
@@ -68,6 +71,9 @@ pub(crate) const COUNT_MAX: u64 = 200_000_000;
 pub(crate) const SAMPLES_MAX: f64 = 20e6;
 /// Names of queues are padded to this many digits, so that all publish frames have one length.
 pub(crate) const QUEUES_MAX: u32 = 100_000;
+/// Their numbers are routing keys of so many digits; 16 bytes each are remembered.
+pub(crate) const ENTITIES_MAX: u32 = 10u32.pow(ENTITY_DIGITS as u32);
+pub(crate) const ENTITY_DIGITS: usize = 8;
 /// Files that a process may usually open, less some.
 pub(crate) const CONNECTIONS_MAX: u64 = 20_000;
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -81,6 +87,9 @@ pub(crate) struct Options {
     pub(crate) consumers: u32,
     pub(crate) queues: u32,
     pub(crate) fanout: bool,
+    /// 0: messages have no entity.
+    pub(crate) entities: u32,
+    pub(crate) spread: String,
     pub(crate) body_bytes: usize,
     pub(crate) publish_time: Duration,
     pub(crate) warmup: Duration,
@@ -122,6 +131,8 @@ pub(crate) fn parse(
         consumers: 1,
         queues: 1,
         fanout: false,
+        entities: 0,
+        spread: "fanout".to_owned(),
         body_bytes: STAMP_BYTES,
         publish_time: Duration::ZERO,
         warmup: Duration::from_millis(500),
@@ -170,6 +181,8 @@ pub(crate) fn parse(
             Long("consumers") => options.consumers = parser.value()?.parse()?,
             Long("queues") => options.queues = parser.value()?.parse()?,
             Long("fanout") => options.fanout = true,
+            Long("entities") => options.entities = parser.value()?.parse()?,
+            Long("spread") => options.spread = parser.value()?.string()?,
             Long("bytes") => options.body_bytes = parser.value()?.parse()?,
             Long("seconds") => publish_time = Some(seconds(&mut parser)?),
             Long("warmup") => options.warmup = seconds(&mut parser)?,
@@ -277,6 +290,20 @@ fn check(options: &Options) -> Result<(), Failure> {
     if !(1..=QUEUES_MAX).contains(&options.queues) {
         return Err(format!("--queues from 1 to {QUEUES_MAX}").into());
     }
+    if options.entities > 0 {
+        if options.protocol == Protocol::Stomp || options.fanout {
+            return Err("--entities is for --protocol amqp without --fanout".into());
+        }
+        if !(options.producers..=ENTITIES_MAX).contains(&options.entities) {
+            return Err(format!("--entities from one a producer to {ENTITIES_MAX}").into());
+        }
+        if options.ack_every == 0 {
+            return Err("--entities needs --ack-every: who applies an update says so".into());
+        }
+        if options.spread.len() > 255 {
+            return Err("--spread: a type of exchanges has at most 255 bytes".into());
+        }
+    }
     if options.fanout && options.consumers > options.queues {
         return Err("a fan-out has at most one consumer connection a queue".into());
     }
@@ -340,6 +367,11 @@ mod tests {
             ("throughput --prefetch 10 --ack-every 11", "for ever"),
             ("throughput --count 200000001", "--count"),
             ("throughput --fanout --consumers 2", "fan-out"),
+            ("throughput --entities 10 --fanout", "--entities"),
+            ("throughput --entities 10 --protocol stomp", "--entities"),
+            ("throughput --entities 10 --producers 11", "--entities"),
+            ("throughput --entities 100000001", "--entities"),
+            ("throughput --entities 10", "--ack-every"),
             ("connections", "--count"),
             ("connections --count 20001", "--count"),
             ("throughput --host 192.0.2.1", "loopback"),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::entities::{Draw, digits};
 use crate::link::Failure;
 use crate::process::sharpen_timers;
 use crate::stage::{Progress, filler};
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) producer: u32,
     /// Message `n` goes to `destinations[(producer + n) % destinations.len()]`. All of one length.
     pub(crate) destinations: Vec<Destination>,
+    /// With a destination that is for entities: which one each message is of.
+    pub(crate) entities: Option<Draw>,
     pub(crate) body_bytes: usize,
     pub(crate) persistent: bool,
     /// 0: no confirms.
@@ -132,6 +135,12 @@ impl Train {
         let bytes = &mut self.bytes[first..first + count as usize * self.stride];
         for (sequence, frames) in (sequence..).zip(bytes.chunks_exact_mut(self.stride)) {
             W::number(frames, self.body, sequence);
+            if let (Some(draw), Destination::Entities(exchange)) =
+                (plan.entities, &plan.destinations[0])
+            {
+                let entity = draw.entity(plan.producer, sequence);
+                W::entity(frames, exchange, digits(entity));
+            }
             let body = &mut frames[self.body..];
             let stamp = Stamp {
                 run: plan.run,
@@ -355,6 +364,7 @@ mod tests {
                 .iter()
                 .map(|&queue| Destination::Queue(queue.to_owned(), Vec::new()))
                 .collect(),
+            entities: None,
             body_bytes,
             persistent: false,
             confirm_window: 10,

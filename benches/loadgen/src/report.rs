@@ -19,6 +19,7 @@ pub(crate) fn begin(options: &Options) -> Report {
     put("consumers", json!(options.consumers));
     put("queues", json!(options.queues));
     put("fanout", json!(options.fanout));
+    put("entities", json!(options.entities));
     put("bytes", json!(options.body_bytes));
     put("confirms", json!(options.confirm_window));
     put("prefetch", json!(options.prefetch));
@@ -50,6 +51,7 @@ pub(crate) fn put_verdict(report: &mut Report, verdict: &Verdict) {
         ("invented", verdict.invented),
         ("doubled", verdict.doubled),
         ("out_of_order", verdict.out_of_order),
+        ("overlapping", verdict.overlapping),
         ("misrouted", verdict.misrouted),
         ("damaged", verdict.damaged),
     ] {

@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::{self, Consumed, Consumer};
+use crate::entities::{Draw, Entities};
 use crate::link::{Failure, INBOX_BYTES};
 use crate::options::{COUNT_MAX, Mode, Options};
 use crate::publisher::{self, Pace, Published, Publisher};
 use crate::tally::{Shape, Verdict};
-use crate::wire::{Destination, Topology, Wire};
+use crate::wire::{Destination, Exchange, Topology, Wire};
 
 /// A long setup (queues, connections) comes between reading the clock and the first publish.
 const HEAD_START: Duration = Duration::from_millis(20);
@@ -73,7 +74,7 @@ impl<'a, W: Wire> Stage<'a, W> {
     pub(crate) fn set(options: &'a Options) -> Result<Self, Failure> {
         let mut control = W::open(&options.target, INBOX_BYTES)?;
         let run = run_number();
-        let topology = topology(run, options.queues, options.fanout);
+        let topology = topology(run, options);
         control.declare(&topology, options)?;
         Ok(Stage {
             options,
@@ -94,6 +95,7 @@ impl<'a, W: Wire> Stage<'a, W> {
             producers: self.options.producers,
             queues: self.options.queues,
             fanout: self.options.fanout,
+            by_entity: self.options.entities > 0,
             count_max: COUNT_MAX,
         }
     }
@@ -197,8 +199,13 @@ impl<'a, W: Wire> Stage<'a, W> {
         publisher::Plan {
             run: self.run,
             producer,
+            entities: (options.entities > 0)
+                .then(|| Draw::new(options.entities, options.producers)),
             destinations: match &self.topology.exchange {
-                Some(exchange) => vec![Destination::Fanout(exchange.clone())],
+                Some(exchange) if options.entities > 0 => {
+                    vec![Destination::Entities(exchange.name.clone())]
+                }
+                Some(exchange) => vec![Destination::Fanout(exchange.name.clone())],
                 None => self
                     .topology
                     .queues
@@ -224,6 +231,8 @@ impl<'a, W: Wire> Stage<'a, W> {
         start: Instant,
     ) -> Result<Vec<JoinHandle<Result<Consumed, Failure>>>, Failure> {
         let options = self.options;
+        let entities = (options.entities > 0)
+            .then(|| Arc::new(Entities::new(options.entities, options.producers)));
         let mut consumers = Vec::new();
         for number in 0..options.consumers {
             let own = |index: u32| {
@@ -240,7 +249,13 @@ impl<'a, W: Wire> Stage<'a, W> {
                 .collect();
             let plan = consumer::Plan {
                 shape: self.shape(),
-                exchange: self.topology.exchange.clone(),
+                exchange: self
+                    .topology
+                    .exchange
+                    .as_ref()
+                    .filter(|_| options.fanout)
+                    .map(|exchange| exchange.name.clone()),
+                entities: entities.clone().map(|entities| (entities, number)),
                 queues,
                 arguments: options.arguments.clone(),
                 prefetch: options.prefetch,
@@ -267,16 +282,40 @@ impl<'a, W: Wire> Stage<'a, W> {
     }
 }
 
-/// Names of queues and exchange that no other run has, the queues' all of one length.
-pub(crate) fn topology(run: u32, queues: u32, fanout: bool) -> Topology {
-    let name = format!("load{:04x}", run & 0xffff);
-    let width = queues.saturating_sub(1).to_string().len();
+/// Queues, and the exchange that a run may need before them.
+fn topology(run: u32, options: &Options) -> Topology {
+    let exchange = |kind: &str, binding_key| {
+        Some(Exchange {
+            name: run_name(run),
+            kind: kind.to_owned(),
+            binding_key,
+        })
+    };
     Topology {
-        queues: (0..queues)
-            .map(|index| format!("{name}-{index:0width$}"))
-            .collect(),
-        exchange: fanout.then_some(name),
+        queues: queues(run, options.queues),
+        exchange: if options.fanout {
+            exchange("fanout", "")
+        } else if options.entities > 0 {
+            // What a consistent hash exchange takes for a queue's weight.
+            exchange(&options.spread, "1")
+        } else {
+            None
+        },
     }
+}
+
+/// That no other run has.
+fn run_name(run: u32) -> String {
+    format!("load{:04x}", run & 0xffff)
+}
+
+/// Names that no other run has, all of one length.
+pub(crate) fn queues(run: u32, count: u32) -> Vec<String> {
+    let name = run_name(run);
+    let width = count.saturating_sub(1).to_string().len();
+    (0..count)
+        .map(|index| format!("{name}-{index:0width$}"))
+        .collect()
 }
 
 /// Producers and consumers at the same time.

@@ -6,9 +6,13 @@
 //! - *lost*: sent (and not refused by a nack), but in no tally.
 //! - *invented*: not a stamp of this run, or a sequence number that its producer never sent.
 //! - *doubled*: came again without being marked as redelivered (marked ones are allowed, and counted as `redelivered`).
-//! - *out of order*: on one channel and queue, behind a later one of its producer, and not redelivered.
+//! - *out of order*: on one channel and queue, behind a later one of its producer, and not redelivered. Where messages are
+//!   updates of entities, behind a later one of its entity, whichever queue and consumer; and then
+//! - *overlapping*: an update of an entity of which another consumer has one (`entities`).
 //! - *misrouted*: delivered from another queue than the one it was published to.
 //! - *damaged*: the body has another length or content.
+
+use crate::entities::Hands;
 
 /// Bytes of a body that the stamp needs; a body that also carries its times needs [`STAMP_TIMES_BYTES`].
 pub(crate) const STAMP_BYTES: usize = 16;
@@ -50,6 +54,8 @@ pub(crate) struct Shape {
     pub(crate) queues: u32,
     /// Every queue gets a copy of every message; otherwise message `n` of producer `p` goes to queue `(p + n) % queues`.
     pub(crate) fanout: bool,
+    /// Order is by entity, which [`entities`](crate::entities) watches, and any queue may have a message.
+    pub(crate) by_entity: bool,
     /// No producer sends more than this; a larger sequence number is invented. It bounds the memory of a tally.
     pub(crate) count_max: u64,
 }
@@ -69,6 +75,7 @@ pub(crate) struct Tally {
     doubled_marked: u64,
     invented: u64,
     out_of_order: u64,
+    overlapping: u64,
     misrouted: u64,
     pub(crate) damaged: u64,
 }
@@ -91,14 +98,20 @@ impl Tally {
             doubled_marked: 0,
             invented: 0,
             out_of_order: 0,
+            overlapping: 0,
             misrouted: 0,
             damaged: 0,
         }
     }
 
-    /// Counts one delivery from `queue`.
+    /// Counts one delivery from `queue`. Returns its stamp if it is of this run.
     #[inline]
-    pub(crate) fn record(&mut self, queue: u32, redelivered: bool, stamp: Option<Stamp>) {
+    pub(crate) fn record(
+        &mut self,
+        queue: u32,
+        redelivered: bool,
+        stamp: Option<Stamp>,
+    ) -> Option<Stamp> {
         let shape = self.shape;
         let known = stamp.filter(|stamp| {
             stamp.run == shape.run
@@ -106,19 +119,26 @@ impl Tally {
                 && stamp.sequence < shape.count_max
                 && queue < shape.queues
         });
-        let Some(Stamp {
+        match known {
+            Some(stamp) => self.record_known(queue, redelivered, stamp),
+            None => self.invented += 1,
+        }
+        known
+    }
+
+    #[inline]
+    fn record_known(&mut self, queue: u32, redelivered: bool, stamp: Stamp) {
+        let shape = self.shape;
+        let Stamp {
             producer, sequence, ..
-        }) = known
-        else {
-            self.invented += 1;
-            return;
-        };
+        } = stamp;
         self.redelivered += u64::from(redelivered);
         let pair = queue as usize * shape.producers as usize + producer as usize;
         let map = if shape.fanout {
             pair
         } else {
             if shape.queues > 1
+                && !shape.by_entity
                 && (u64::from(producer) + sequence) % u64::from(shape.queues) != u64::from(queue)
             {
                 self.misrouted += 1;
@@ -134,11 +154,20 @@ impl Tally {
             return;
         }
         self.received += 1;
+        if shape.by_entity {
+            return;
+        }
         if sequence >= self.next[pair] {
             self.next[pair] = sequence + 1;
         } else if !redelivered {
             self.out_of_order += 1;
         }
+    }
+
+    /// Adds what was seen of entities.
+    pub(crate) fn add(&mut self, hands: &Hands) {
+        self.out_of_order += hands.out_of_order;
+        self.overlapping += hands.overlapping;
     }
 }
 
@@ -165,6 +194,7 @@ pub(crate) struct Verdict {
     pub(crate) invented: u64,
     pub(crate) doubled: u64,
     pub(crate) out_of_order: u64,
+    pub(crate) overlapping: u64,
     pub(crate) misrouted: u64,
     pub(crate) damaged: u64,
 }
@@ -182,6 +212,7 @@ impl Verdict {
             verdict.invented += tally.invented;
             verdict.doubled += tally.doubled;
             verdict.out_of_order += tally.out_of_order;
+            verdict.overlapping += tally.overlapping;
             verdict.misrouted += tally.misrouted;
             verdict.damaged += tally.damaged;
         }
@@ -240,6 +271,7 @@ impl Verdict {
             && self.invented == 0
             && self.doubled == 0
             && self.out_of_order == 0
+            && self.overlapping == 0
             && self.misrouted == 0
             && self.damaged == 0
     }
@@ -257,6 +289,7 @@ mod tests {
             producers,
             queues,
             fanout,
+            by_entity: false,
             count_max: 1000,
         }
     }

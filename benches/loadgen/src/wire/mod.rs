@@ -11,14 +11,22 @@ use std::time::Instant;
 
 use crate::counter::Counter;
 use crate::link::{Failure, Link, Target};
-use crate::options::Options;
+use crate::options::{ENTITY_DIGITS, Options};
 
 /// Where a run's messages go.
 #[derive(Clone, Debug)]
 pub(crate) struct Topology {
-    /// Of a fan-out; every queue gets what is published to it.
-    pub(crate) exchange: Option<String>,
+    /// Of a fan-out, where every queue gets what is published to it, or before the queues that share the entities.
+    pub(crate) exchange: Option<Exchange>,
     pub(crate) queues: Vec<String>,
+}
+
+/// An exchange to which all queues are bound with one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) binding_key: &'static str,
 }
 
 /// One message to write, with its body.
@@ -30,12 +38,13 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// Where one message goes: to a queue, or to all queues of a fan-out; and what its declaration needs, where publishing
-/// declares.
+/// Where one message goes: to a queue, to all queues of a fan-out, or to the one that its entity's routing key leads to; and
+/// what its declaration needs, where publishing declares.
 #[derive(Clone, Debug)]
 pub(crate) enum Destination {
     Queue(String, Vec<(String, Value)>),
     Fanout(String),
+    Entities(String),
 }
 
 /// A value of a queue argument.
@@ -98,6 +107,9 @@ pub(crate) trait Wire: Sized + Send + 'static {
 
     /// Where the body of `body_bytes` begins in the `frame_bytes` that [`publish`](Wire::publish) appended.
     fn body_at(frame_bytes: usize, body_bytes: usize) -> usize;
+
+    /// Writes into published frames which entity the message is of; `body_at` is as in [`body_at`](Wire::body_at).
+    fn entity(frames: &mut [u8], exchange: &str, digits: [u8; ENTITY_DIGITS]);
 
     /// Writes into published frames which number the message has, where the protocol wants it for a confirm.
     fn number(frames: &mut [u8], body_at: usize, sequence: u64);

@@ -86,8 +86,26 @@ fn a_refused_message_is_no_fault() {
     );
 }
 
+/// STOMP's have none.
+#[test]
+fn the_order_of_an_entity_is_watched() {
+    let of_one = ["--entities", "1", "--ack-every", "1"];
+    let report = load_with(PROTOCOLS[0], Fault::None, &of_one);
+    assert_eq!(report["clean"], true, "{report}");
+    let report = load_with(PROTOCOLS[0], Fault::SwapWithNext(7), &of_one);
+    assert_eq!(report["out_of_order"], 1, "{report}");
+    // Of those that are swapped here, each is another entity's.
+    let of_many = ["--entities", "1000000", "--ack-every", "1"];
+    let report = load_with(PROTOCOLS[0], Fault::SwapWithNext(7), &of_many);
+    assert_eq!(report["clean"], true, "{report}");
+}
+
+fn load(protocol: (&str, Serve), fault: Fault) -> Value {
+    load_with(protocol, fault, &[])
+}
+
 /// Publishes and consumes 500 messages; the exit status must agree with the report.
-fn load((protocol, serve): (&str, Serve), fault: Fault) -> Value {
+fn load_with((protocol, serve): (&str, Serve), fault: Fault, options: &[&str]) -> Value {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let store = Arc::new(Store::default());
@@ -110,6 +128,7 @@ fn load((protocol, serve): (&str, Serve), fault: Fault) -> Value {
             "--confirms",
             "50",
         ])
+        .args(options)
         .args([
             "--seconds",
             "20",

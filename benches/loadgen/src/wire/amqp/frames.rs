@@ -220,6 +220,14 @@ pub(crate) fn publish(
     }
 }
 
+/// Overwrites the routing key of a basic.publish with another of its length.
+#[inline]
+pub(crate) fn set_routing_key<const N: usize>(publish: &mut [u8], exchange: &str, key: [u8; N]) {
+    // Before it: the frame's head, class and method, a reserved short, the exchange and both lengths.
+    let at = 7 + 4 + 2 + 1 + exchange.len() + 1;
+    publish[at..at + N].copy_from_slice(&key);
+}
+
 /// Appends basic.ack.
 pub(crate) fn ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool) {
     method(out, channel, BASIC_ACK, |out| {
@@ -264,6 +272,15 @@ mod tests {
                 (KIND_BODY, FRAME_OVERHEAD)
             ]
         );
+    }
+
+    #[test]
+    fn a_routing_key_is_replaced_in_its_place() {
+        let (mut out, mut expected) = (Vec::new(), Vec::new());
+        publish(&mut out, 1, "exchange", "0000", true, b"body");
+        publish(&mut expected, 1, "exchange", "1234", true, b"body");
+        set_routing_key(&mut out, "exchange", *b"1234");
+        assert_eq!(out, expected);
     }
 
     #[test]

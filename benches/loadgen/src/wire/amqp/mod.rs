@@ -8,11 +8,15 @@ use self::frames::{Fields, Frame, MethodId};
 use super::{Confirm, Destination, Outgoing, Subscription, Topology, Wire};
 use crate::counter::Counter;
 use crate::link::{Failure, Link, ReplyDeadline, Target};
-use crate::options::Options;
+use crate::options::{ENTITY_DIGITS, Options};
 
 const CHANNEL: u16 = 1;
 /// Few enough that their replies fit into the sockets' buffers while we still write.
 const REQUESTS_AHEAD: usize = 100;
+
+/// The place of an entity's number in a frame.
+const NO_ENTITY: &str = "00000000";
+const _: () = assert!(NO_ENTITY.len() == ENTITY_DIGITS);
 
 /// A connection with channel 1 open.
 pub(crate) struct Amqp {
@@ -71,8 +75,8 @@ impl Wire for Amqp {
         let (id, ok) = (frames::EXCHANGE_DECLARE, frames::EXCHANGE_DECLARE_OK);
         self.call(CHANNEL, id, ok, |out| {
             out.extend_from_slice(&[0, 0]);
-            frames::short(out, exchange);
-            frames::short(out, "fanout");
+            frames::short(out, &exchange.name);
+            frames::short(out, &exchange.kind);
             out.push(durable);
             frames::table(out, &[]);
         })?;
@@ -80,8 +84,8 @@ impl Wire for Amqp {
         self.call_for_each(&topology.queues, id, ok, |out, name| {
             out.extend_from_slice(&[0, 0]);
             frames::short(out, name);
-            frames::short(out, exchange);
-            frames::short(out, "");
+            frames::short(out, &exchange.name);
+            frames::short(out, exchange.binding_key);
             out.push(0);
             frames::table(out, &[]);
         })
@@ -115,7 +119,7 @@ impl Wire for Amqp {
             let (id, ok) = (frames::EXCHANGE_DELETE, frames::EXCHANGE_DELETE_OK);
             self.call(CHANNEL, id, ok, |out| {
                 out.extend_from_slice(&[0, 0]);
-                frames::short(out, exchange);
+                frames::short(out, &exchange.name);
                 out.push(0);
             })?;
         }
@@ -131,6 +135,7 @@ impl Wire for Amqp {
         let (exchange, key) = match message.destination {
             Destination::Queue(name, _) => ("", name.as_str()),
             Destination::Fanout(exchange) => (exchange.as_str(), ""),
+            Destination::Entities(exchange) => (exchange.as_str(), NO_ENTITY),
         };
         frames::publish(
             out,
@@ -147,6 +152,11 @@ impl Wire for Amqp {
         let frame_body_max = frames::FRAME_BYTES_MAX as usize - frames::FRAME_OVERHEAD;
         let parts = body_bytes.div_ceil(frame_body_max);
         frame_bytes - body_bytes - (parts - 1) * frames::FRAME_OVERHEAD - 1
+    }
+
+    #[inline]
+    fn entity(frames: &mut [u8], exchange: &str, digits: [u8; ENTITY_DIGITS]) {
+        frames::set_routing_key(frames, exchange, digits);
     }
 
     #[inline]
@@ -365,6 +375,7 @@ impl Consuming {
             self.unacked += 1;
             if self.unacked == self.ack_every {
                 self.unacked = 0;
+                counter.acknowledging();
                 let multiple = self.ack_every > 1;
                 frames::ack(&mut self.acks, CHANNEL, self.last_tag, multiple);
             }

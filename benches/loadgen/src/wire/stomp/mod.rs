@@ -9,7 +9,7 @@ use self::frames::{Frame, RECEIPT_DIGITS};
 use super::{Confirm, Destination, Outgoing, Subscription, Topology, Value, Wire};
 use crate::counter::Counter;
 use crate::link::{Failure, Link, ReplyDeadline, Target};
-use crate::options::Options;
+use crate::options::{ENTITY_DIGITS, Options};
 
 /// A connection that is logged in.
 pub(crate) struct Stomp {
@@ -121,6 +121,11 @@ impl Wire for Stomp {
 
     fn body_at(frame_bytes: usize, body_bytes: usize) -> usize {
         frame_bytes - body_bytes - 1
+    }
+
+    /// [`options`](crate::options) refuses entities.
+    fn entity(_: &mut [u8], _: &str, _: [u8; ENTITY_DIGITS]) {
+        unreachable!("entities are for AMQP");
     }
 
     #[inline]
@@ -278,6 +283,7 @@ fn destination(out: &mut Vec<u8>, to: &Destination) {
     let text = match to {
         Destination::Queue(name, _) => format!("/queue/{name}"),
         Destination::Fanout(name) => format!("/topic/{name}"),
+        Destination::Entities(_) => unreachable!("entities are for AMQP"),
     };
     frames::header(out, "destination", &text);
 }
