@@ -1,8 +1,9 @@
 //! A channel: what it holds, who consumes on it, and how it ends.
 //!
 //! Engine consumers sit in numbered slots. A slot lives as long as its consumer takes messages or has deliveries that
-//! the client has not settled; a cancelled consumer keeps its slot until the last of those is settled. `basic.get` uses
-//! slots too: a consumer that is hidden from its queue, kept for the next get.
+//! the client has not settled; a cancelled consumer keeps its slot until the last of those is settled, which for what a
+//! transaction settles is its commit. `basic.get` uses slots too: a consumer that is hidden from its queue, kept for the
+//! next get.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -171,14 +172,19 @@ impl Channel {
         let leaving = self
             .holder(slot)
             .is_some_and(|holder| holder.role == Role::Leaving);
-        if leaving && self.handouts.live_of(slot) == 0 {
+        if leaving && !self.has_unsettled(slot) {
             self.remove_holder(slot);
         }
     }
 
+    /// Whether deliveries of a slot are unsettled: what a transaction has settled is so until its commit.
+    fn has_unsettled(&self, slot: u32) -> bool {
+        self.handouts.live_of(slot) != 0 || self.tx.as_ref().is_some_and(|tx| tx.settles_of(slot))
+    }
+
     /// A consumer takes nothing more; what it delivered can be settled.
     pub(super) fn retire(&mut self, slot: u32) {
-        let unsettled = self.handouts.live_of(slot) != 0;
+        let unsettled = self.has_unsettled(slot);
         let Some(holder) = self.holder(slot) else {
             return;
         };

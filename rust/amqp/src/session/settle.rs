@@ -77,6 +77,17 @@ pub(super) fn carry_out(
 /// nobody can handle would go round for ever; a retry policy does not.
 pub(super) fn recover(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failure> {
     let mut settled = SettledList::new();
-    ch.handouts.drain(&mut settled);
+    if ch.tx.is_some() {
+        // One by one: up to the last of a consumer would be those as well that the transaction has settled.
+        let mut handouts = Vec::new();
+        ch.handouts.withdraw(0, true, &mut handouts)?;
+        settled.extend(handouts.iter().map(|handout| Settled {
+            consumer: handout.consumer,
+            tag: handout.tag,
+            multiple: false,
+        }));
+    } else {
+        ch.handouts.drain(&mut settled);
+    }
     carry_out(ch, cn, &settled, Outcome::Lost)
 }

@@ -4,6 +4,7 @@
 //! transaction leave the channel's outstanding ones at once, so that settling one twice is found at once; rolling back
 //! makes them outstanding again and returns nothing to a queue.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use wherry_engine::{Error, Exchange, NewMessage, Outcome, Transaction, VirtualHost};
@@ -30,6 +31,8 @@ pub(super) struct Tx {
     transaction: Transaction,
     bytes: usize,
     withdrawn: Vec<Handout>,
+    /// Slots of `withdrawn`.
+    slots: HashSet<u32>,
     settlements: Vec<Settlement>,
     publishes: usize,
     /// Mandatory messages by their number among the publishes: they may have to be given back.
@@ -42,10 +45,16 @@ impl Tx {
             transaction: host.transaction(),
             bytes: 0,
             withdrawn: Vec::new(),
+            slots: HashSet::new(),
             settlements: Vec::new(),
             publishes: 0,
             mandatory: Vec::new(),
         }
+    }
+
+    /// Whether deliveries of a slot are settled by the commit to come.
+    pub(super) fn settles_of(&self, slot: u32) -> bool {
+        self.slots.contains(&slot)
     }
 
     pub(super) fn publish(
@@ -80,6 +89,8 @@ impl Tx {
     ) -> Result<(), Failure> {
         let start = self.withdrawn.len();
         handouts.withdraw(tag, multiple, &mut self.withdrawn)?;
+        let slots = self.withdrawn[start..].iter();
+        self.slots.extend(slots.map(|handout| handout.consumer));
         self.settlements.push(Settlement {
             range: start..self.withdrawn.len(),
             outcome,

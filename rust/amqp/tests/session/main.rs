@@ -14,3 +14,4 @@ mod random;
 mod script;
 mod settling;
 mod topology;
+mod transactions;
