@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,15 +25,20 @@ PUBLISH_COUNT = 10_000
 BODY = bytes(100)
 
 
-async def fill(path: Path, messages: int) -> dict[str, float]:
+async def fill(path: Path, messages: int, keys: int) -> dict[str, float]:
+    drawn = random.Random(0)
     async with wherry.open(path) as broker:
         exchange = broker.exchange("amq.fanout")
-        queue = await broker.declare_queue("backlog")
+        queue = await broker.declare_queue("backlog", group_by="routing-key" if keys else None)
         await queue.bind(exchange)
         start = time.perf_counter()
         for done in range(0, messages, PUBLISH_COUNT):
             count = min(PUBLISH_COUNT, messages - done)
-            await exchange.publish_many([BODY] * count, routing_key="")
+            if keys:
+                some = [(BODY, f"{drawn.randrange(keys)}") for _ in range(count)]
+                await exchange.publish_many(some)
+            else:
+                await exchange.publish_many([BODY] * count, routing_key="")
         return {"fill_seconds": time.perf_counter() - start}
 
 
@@ -39,7 +46,11 @@ async def reopen(path: Path, messages: int, *, die: bool) -> dict[str, float]:
     start = time.perf_counter()
     async with wherry.open(path) as broker:
         seconds = time.perf_counter() - start
-        figures = {"seconds": seconds, "resident_bytes": resident_bytes()}
+        figures = {
+            "seconds": seconds,
+            "resident_bytes": resident_bytes(),
+            "resident_bytes_max": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
         delivery = broker.queue("backlog").get_nowait()
         assert delivery.body == BODY
         delivery.nack()
@@ -61,19 +72,25 @@ def child(*arguments: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10_000_000)
+    parser.add_argument(
+        "--keys",
+        type=int,
+        default=0,
+        help="message groups, with so many keys drawn evenly; 0: none",
+    )
     parser.add_argument("--step", choices=["fill", "open", "open-and-die"])
     parser.add_argument("--path", type=Path)
     arguments = parser.parse_args()
     messages = arguments.messages
     if arguments.step == "fill":
-        print(json.dumps(trio.run(fill, arguments.path, messages)))
+        print(json.dumps(trio.run(fill, arguments.path, messages, arguments.keys)))
     elif arguments.step:
         die = arguments.step == "open-and-die"
         print(json.dumps(trio.run(lambda: reopen(arguments.path, messages, die=die))))
     else:
         with tempfile.TemporaryDirectory(prefix="wherry-bench-") as directory:
             place = [f"--path={directory}/bench.wherry", f"--messages={messages}"]
-            filled = child("--step=fill", *place)
+            filled = child("--step=fill", f"--keys={arguments.keys}", *place)
             disk = sum(
                 file.stat().st_blocks * 512 for file in Path(directory).rglob("*") if file.is_file()
             )
@@ -87,6 +104,7 @@ def main() -> None:
                     "open_clean_seconds": clean["seconds"],
                     "open_killed_seconds": killed["seconds"],
                     "resident_bytes": killed["resident_bytes"],
+                    "resident_bytes_max": killed["resident_bytes_max"],
                 }
             )
         )

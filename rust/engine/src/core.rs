@@ -206,12 +206,12 @@ impl Core {
     }
 
     /// Message group of a key: keys that collide share a lane, which costs parallelism, never order. The seed is
-    /// secret, so that nobody can choose keys that collide.
+    /// secret, so that nobody can choose keys that collide. Never 0, which recovery keeps for no group.
     pub(crate) fn group_hash(&self, key: &[u8]) -> u64 {
         // Without the length that `hash_one` puts in front: it parts keys of several pieces.
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
-        hasher.finish()
+        hasher.finish().max(1)
     }
 
     /// Of the hashes of ids: with a journal the journal's own, since ids are in it.

@@ -48,10 +48,8 @@ struct QueueReplay {
     notes: NumberMap<(u8, u64), (u32, u64)>,
     /// Runs of messages that were handed out and came back: end by level and first position.
     returned: BTreeMap<(u8, u64), u64>,
-    /// Seen while the queue's options were known, so that its messages need not be read again: group and deadline.
-    groups: NumberMap<u64, u64>,
     deadlines: Vec<(u64, u8, u64)>,
-    /// Some messages came before the declaration: groups and deadlines may be missing.
+    /// Some messages came before the declaration, which says what their groups and deadlines are: these may be missing.
     undeclared: bool,
     next_schedule_id: u64,
     ceiling: u64,
@@ -88,15 +86,12 @@ impl QueueReplay {
     fn settle(&mut self, level: u8, first: u64, count: u32) {
         self.level(level).settle_run(first, count);
         let end = first + u64::from(count);
-        if self.notes.len() + self.groups.len() < count as usize {
+        if self.notes.len() < count as usize {
             self.notes
                 .retain(|(l, position), _| *l != level || !(first..end).contains(position));
-            self.groups
-                .retain(|position, _| !(first..end).contains(position));
-        } else if !self.notes.is_empty() || !self.groups.is_empty() {
+        } else {
             for position in first..end {
                 self.notes.remove(&(level, position));
-                self.groups.remove(&position);
             }
         }
         if self.deadlines.len() > DEADLINES_SLACK && self.deadlines.len() / 2 > self.live() {
@@ -226,25 +221,24 @@ impl<'a> Recovery<'a> {
                 replay.delayed.insert(position, (at, message.facts.due_ns));
                 continue;
             }
-            let body_bytes = u32::try_from(parts.body.len()).unwrap_or(u32::MAX);
-            replay.level(level).insert(position, at, body_bytes);
-            if target.note != 0 {
-                replay.notes.insert((level, position), (target.note, 0));
-            }
-            let deadline_ns = match &replay.declared {
+            let (group, deadline_ns) = match &replay.declared {
                 Some((_, _, options)) => {
-                    if let Some(name) = &options.group_by
-                        && let Some(group) = crate::queue::group_of(core, name, &parts)
-                    {
-                        replay.groups.insert(position, group);
-                    }
-                    crate::queue::deadline(options, &message.facts)
+                    let group_by = options.group_by.as_deref();
+                    (
+                        group_by.and_then(|name| crate::queue::group_of(core, name, &parts)),
+                        crate::queue::deadline(options, &message.facts),
+                    )
                 }
                 None => {
                     replay.undeclared = true;
-                    message.facts.expires_ns
+                    (None, message.facts.expires_ns)
                 }
             };
+            let body_bytes = u32::try_from(parts.body.len()).unwrap_or(u32::MAX);
+            replay.level(level).insert(position, at, body_bytes, group);
+            if target.note != 0 {
+                replay.notes.insert((level, position), (target.note, 0));
+            }
             if deadline_ns != 0 {
                 replay.deadlines.push((deadline_ns, level, position));
             }

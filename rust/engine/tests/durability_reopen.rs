@@ -543,6 +543,44 @@ fn a_message_in_many_queues_is_settled_in_each_by_itself() {
 }
 
 #[test]
+fn groups_are_groups_again() {
+    let disk = MemoryDisk::new();
+    let broker = open(&disk);
+    let grouped = QueueOptions {
+        group_by: Some("g".into()),
+        ..Default::default()
+    };
+    let q = queue(&broker, "q", grouped);
+    for name in ["gone", "a", "b", "a", "b", "b"] {
+        publish_with(&broker, "q", name, &group(name));
+    }
+    publish(&broker, "q", "free");
+    publish(&broker, "q", "free");
+    let first = consumer(&q);
+    ack(&first, &take(&first, 1)[0]);
+    settle_down(&broker);
+    let seen = |broker: &Arc<Broker>, when: &str| {
+        let q = host(broker).queue("q").unwrap();
+        let taker = consumer(&q);
+        for expected in [vec!["a", "b", "free", "free"], vec!["a", "b"], vec!["b"]] {
+            let taken = take(&taker, 10);
+            let bodies: Vec<_> = taken.iter().map(|one| one.message.body()).collect();
+            let expected: Vec<_> = expected.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(bodies, expected, "{when}");
+            taken.iter().for_each(|one| ack(&taker, one));
+        }
+    };
+    seen(&open(&disk.crash(Survivors::None)), "after a crash");
+    // Then the messages are read for their deadlines, and for their groups with these.
+    set_policy(&broker, "ttl", false, "q", &[("message-ttl", 60_000)]);
+    settle_down(&broker);
+    let crashed = disk.crash(Survivors::None);
+    seen(&open(&crashed), "with a policy");
+    broker.close().unwrap();
+    seen(&open(&disk), "after a close");
+}
+
+#[test]
 fn deadlines_that_a_policy_gave_are_there_again() {
     let disk = MemoryDisk::new();
     let broker = open(&disk);

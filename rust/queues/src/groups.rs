@@ -387,18 +387,6 @@ impl<T> Groups<T> {
         purged
     }
 
-    /// Puts messages back that survived a restart: position, key, message and note, in ascending order of position and
-    /// from `next_position()` on. Positions between them count as settled and cost nothing.
-    ///
-    /// # Panics
-    /// If the positions do not ascend.
-    pub fn restore(&mut self, items: impl IntoIterator<Item = (Position, Option<u64>, T, u32)>) {
-        for (position, key, value, note) in items {
-            self.store.skip_to(position);
-            self.push(key, value, note);
-        }
-    }
-
     /// Makes `position` the next one; those before it that were not given out count as settled.
     ///
     /// # Panics

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wherry_journal::{Address, Journal};
+use wherry_journal::Journal;
 
+use super::level::Left;
 use super::{QueueReplay, Shares};
 use crate::core::{Core, Event};
 use crate::entries;
@@ -48,7 +49,13 @@ impl QueueReplay {
         let notes = std::mem::take(&mut self.notes);
         let returned = std::mem::take(&mut self.returned);
         let mut later: Vec<(u64, Note, u8, u64, u64)> = Vec::new();
-        let mut restored = |level: u8, position: u64, at: Address, body_bytes: u32| {
+        let mut restored = |level: u8, left: Left| {
+            let Left {
+                position,
+                at,
+                body_bytes,
+                ..
+            } = left;
             shares.lives(at);
             counted.0 += 1;
             counted.1 += u64::from(body_bytes);
@@ -71,12 +78,13 @@ impl QueueReplay {
                 let (_, level) = self.levels.pop().unwrap_or_default();
                 let next = level.next();
                 let mut end = None;
-                for (position, at, body_bytes) in level.into_messages() {
+                for left in level.into_messages() {
+                    let position = left.position;
                     match end {
                         None => *fifo = wherry_queues::Fifo::starting_at(position),
                         Some(end) => fifo.restore_holes(position - end),
                     }
-                    let item = restored(0, position, at, body_bytes);
+                    let item = restored(0, left);
                     fifo.restore(std::iter::once(Some(item)));
                     end = Some(position + 1);
                 }
@@ -89,12 +97,13 @@ impl QueueReplay {
                 for (number, level) in std::mem::take(&mut self.levels) {
                     let next = level.next();
                     let mut end = None;
-                    for (position, at, body_bytes) in level.into_messages() {
+                    for left in level.into_messages() {
+                        let position = left.position;
                         match end {
                             None => lanes.start_level_at(number, position),
                             Some(end) => lanes.restore_holes(number, position - end),
                         }
-                        let item = restored(number, position, at, body_bytes);
+                        let item = restored(number, left);
                         lanes.restore(number, std::iter::once(Some(item)));
                         end = Some(position + 1);
                     }
@@ -107,13 +116,12 @@ impl QueueReplay {
             Ready::Groups(groups) => {
                 let (_, level) = self.levels.pop().unwrap_or_default();
                 let next = level.next();
-                let mut keys = std::mem::take(&mut self.groups);
                 let mut messages = level.into_messages().peekable();
-                let first = messages.peek().map_or(next, |(first, _, _)| *first);
+                let first = messages.peek().map_or(next, |first| first.position);
                 **groups = wherry_queues::groups::SharedGroups::starting_at(first);
-                groups.restore(messages.map(|(position, at, body_bytes)| {
-                    let (stored, note) = restored(0, position, at, body_bytes);
-                    (position, keys.remove(&position), stored, note)
+                groups.restore(messages.map(|left| {
+                    let (stored, note) = restored(0, left);
+                    (left.position, left.group, stored, note)
                 }));
                 groups.skip_to(next);
             }
@@ -165,21 +173,18 @@ impl QueueReplay {
         journal: &Journal,
         options: &QueueOptions,
     ) -> Result<(), Error> {
-        self.groups.clear();
-        self.deadlines.clear();
-        for (number, level) in &self.levels {
-            for (position, at) in level.iter() {
+        let deadlines = &mut self.deadlines;
+        deadlines.clear();
+        let group_by = options.group_by.as_deref();
+        for (number, level) in &mut self.levels {
+            level.find_groups(|position, at| -> Result<_, Error> {
                 let message = entries::read_message(journal, at)?;
-                if let Some(name) = &options.group_by
-                    && let Some(group) = crate::queue::group_of(core, name, &message.parts())
-                {
-                    self.groups.insert(position, group);
-                }
                 let deadline_ns = crate::queue::deadline(options, &message.facts());
                 if deadline_ns != 0 {
-                    self.deadlines.push((deadline_ns, *number, position));
+                    deadlines.push((deadline_ns, *number, position));
                 }
-            }
+                Ok(group_by.and_then(|name| crate::queue::group_of(core, name, &message.parts())))
+            })?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! One level of a queue while the journal is replayed: which positions hold a message, and where its entry is.
 //!
 //! Positions live in chunks that exist only while one of theirs holds a message. So what is settled costs nothing, in
-//! whatever order messages and their ends come, and building a queue frees its chunks one by one.
+//! whatever order messages and their ends come, and building a queue frees its chunks one by one. A message's group is
+//! kept beside its address for the same reason, and because it is then looked for nowhere.
 
 use std::collections::HashMap;
 
@@ -33,7 +34,35 @@ impl Slot {
 struct Chunk {
     /// As long as its last position needs.
     slots: Vec<Slot>,
+    /// Of each slot; 0 is no group. Empty while none has one.
+    groups: Vec<u64>,
     live: usize,
+}
+
+/// A message that is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) position: u64,
+    pub(super) at: Address,
+    pub(super) body_bytes: u32,
+    pub(super) group: Option<u64>,
+}
+
+impl Chunk {
+    fn set_group(&mut self, index: usize, group: Option<u64>) {
+        let group = group.unwrap_or(0);
+        if index >= self.groups.len() {
+            if group == 0 {
+                return;
+            }
+            self.groups.resize(index + 1, 0);
+        }
+        self.groups[index] = group;
+    }
+
+    fn group(&self, index: usize) -> Option<u64> {
+        self.groups.get(index).copied().filter(|group| *group != 0)
+    }
 }
 
 #[derive(Default)]
@@ -45,8 +74,14 @@ pub(super) struct Level {
 }
 
 impl Level {
-    /// A message stands at `position`, or its entry was copied.
-    pub(super) fn insert(&mut self, position: u64, at: Address, body_bytes: u32) {
+    /// A message of `group` stands at `position`, or its entry was copied.
+    pub(super) fn insert(
+        &mut self,
+        position: u64,
+        at: Address,
+        body_bytes: u32,
+        group: Option<u64>,
+    ) {
         self.skip_to(position + 1);
         let chunk = self.chunks.entry(position / CHUNK).or_default();
         let index = (position % CHUNK) as usize;
@@ -58,6 +93,7 @@ impl Level {
             self.live += 1;
         }
         chunk.slots[index] = Slot::new(at, body_bytes);
+        chunk.set_group(index, group);
     }
 
     pub(super) fn settle_run(&mut self, first: u64, count: u32) {
@@ -118,32 +154,38 @@ impl Level {
         self.next = self.next.max(position);
     }
 
-    /// Positions and addresses of what is left, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Address)> + '_ {
-        self.chunks.iter().flat_map(|(number, chunk)| {
-            chunk
-                .slots
-                .iter()
-                .enumerate()
-                .filter(|(_, slot)| slot.at() != 0)
-                .map(move |(index, slot)| (number * CHUNK + index as u64, slot.at()))
-        })
+    /// Finds the group of each message that is left, in no order, by its position and address.
+    pub(super) fn find_groups<E>(
+        &mut self,
+        mut find: impl FnMut(u64, Address) -> Result<Option<u64>, E>,
+    ) -> Result<(), E> {
+        for (number, chunk) in &mut self.chunks {
+            for index in 0..chunk.slots.len() {
+                let at = chunk.slots[index].at();
+                if at != 0 {
+                    let group = find(number * CHUNK + index as u64, at)?;
+                    chunk.set_group(index, group);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is left, ascending; frees it on the way.
-    pub(super) fn into_messages(mut self) -> impl Iterator<Item = (u64, Address, u32)> {
+    pub(super) fn into_messages(mut self) -> impl Iterator<Item = Left> {
         let mut numbers: Vec<u64> = self.chunks.keys().copied().collect();
         numbers.sort_unstable();
         numbers.into_iter().flat_map(move |number| {
             let chunk = self.chunks.remove(&number).unwrap_or_default();
-            chunk
-                .slots
-                .into_iter()
-                .enumerate()
-                .filter(|(_, slot)| slot.at() != 0)
-                .map(move |(index, slot)| {
-                    (number * CHUNK + index as u64, slot.at(), slot.body_bytes)
+            (0..chunk.slots.len()).filter_map(move |index| {
+                let slot = chunk.slots[index];
+                (slot.at() != 0).then(|| Left {
+                    position: number * CHUNK + index as u64,
+                    at: slot.at(),
+                    body_bytes: slot.body_bytes,
+                    group: chunk.group(index),
                 })
+            })
         })
     }
 }
@@ -154,7 +196,16 @@ mod tests {
 
     use super::*;
 
-    fn messages(level: Level) -> Vec<(u64, Address, u32)> {
+    fn left(position: u64, at: Address, group: Option<u64>) -> Left {
+        Left {
+            position,
+            at,
+            body_bytes: 9,
+            group,
+        }
+    }
+
+    fn messages(level: Level) -> Vec<Left> {
         level.into_messages().collect()
     }
 
@@ -162,17 +213,15 @@ mod tests {
     fn messages_come_back_in_order_whatever_order_they_came_in() {
         let mut level = Level::default();
         for position in [200_000, 5, 70, 150_000, 6, 64, 63, 5] {
-            level.insert(position, position + 1, 9);
+            level.insert(position, position + 1, 9, None);
         }
         level.settle_run(64, 1);
         assert_eq!(level.next(), 200_001);
         assert_eq!(level.live(), 6);
         assert!(level.contains(63) && !level.contains(64) && !level.contains(7));
-        let found: Vec<u64> = level.iter().map(|(position, _)| position).collect();
-        assert_eq!(found.len(), 6);
         assert_eq!(
             messages(level),
-            [5, 6, 63, 70, 150_000, 200_000].map(|p| (p, p + 1, 9))
+            [5, 6, 63, 70, 150_000, 200_000].map(|p| left(p, p + 1, None))
         );
     }
 
@@ -180,13 +229,32 @@ mod tests {
     fn a_run_may_be_longer_than_anything_there_is() {
         let mut level = Level::default();
         for position in 0..1000 {
-            level.insert(position, 8, 1);
+            level.insert(position, 8, 9, None);
         }
         level.settle_run(10, u32::MAX);
         assert_eq!(level.live(), 10);
         assert_eq!(level.next(), 10 + u64::from(u32::MAX));
         level.settle_run(0, 10);
         assert!(level.chunks.is_empty());
+    }
+
+    #[test]
+    fn groups_are_found_again_for_what_is_left() {
+        let mut level = Level::default();
+        for position in [1, 2, 3, 100] {
+            level.insert(position, position, 9, Some(7));
+        }
+        level.settle_run(2, 1);
+        let found: Result<(), ()> = level.find_groups(|position, at| {
+            assert_eq!(position, at);
+            Ok(Some(position).filter(|p| *p != 3))
+        });
+        found.expect("nothing fails");
+        let expected = [(1, Some(1)), (3, None), (100, Some(100))];
+        assert_eq!(
+            messages(level),
+            expected.map(|(position, group)| left(position, position, group))
+        );
     }
 
     #[test]
@@ -203,8 +271,9 @@ mod tests {
         for step in 1..20_000 {
             let position = next(3000);
             if next(3) > 0 {
-                level.insert(position, step, 1);
-                model.insert(position, step);
+                let group = Some(next(4)).filter(|group| *group != 0);
+                level.insert(position, step, 9, group);
+                model.insert(position, (step, group));
             } else {
                 let count = next(200) as u32;
                 level.settle_run(position, count);
@@ -212,7 +281,10 @@ mod tests {
             }
         }
         assert_eq!(level.live(), model.len());
-        let expected: Vec<_> = model.into_iter().map(|(p, at)| (p, at, 1)).collect();
+        let expected: Vec<_> = model
+            .into_iter()
+            .map(|(position, (at, group))| left(position, at, group))
+            .collect();
         assert_eq!(messages(level), expected);
     }
 }

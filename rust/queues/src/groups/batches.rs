@@ -22,21 +22,52 @@ impl<T> Groups<T> {
         items: impl IntoIterator<Item = (Option<u64>, T, u32)>,
     ) -> Position {
         let first = self.next_position();
+        self.push_ahead(
+            items,
+            |(key, ..)| *key,
+            |groups, (key, value, note)| {
+                groups.push(key, value, note);
+            },
+        );
+        first
+    }
+
+    /// Puts messages back that survived a restart: position, key, message and note, in ascending order of position and
+    /// from `next_position()` on. Positions between them count as settled and cost nothing.
+    ///
+    /// # Panics
+    /// If the positions do not ascend.
+    pub fn restore(&mut self, items: impl IntoIterator<Item = (Position, Option<u64>, T, u32)>) {
+        self.push_ahead(
+            items,
+            |(_, key, ..)| *key,
+            |groups, (position, key, value, note)| {
+                groups.store.skip_to(position);
+                groups.push(key, value, note);
+            },
+        );
+    }
+
+    /// Calls `push` with each of `items`, some of whose keys were looked at before.
+    fn push_ahead<I>(
+        &mut self,
+        items: impl IntoIterator<Item = I>,
+        key: impl Fn(&I) -> Option<u64>,
+        mut push: impl FnMut(&mut Self, I),
+    ) {
         let mut items = items.into_iter();
         let mut some = Vec::with_capacity(items.size_hint().0.min(AHEAD));
         loop {
             some.extend(items.by_ref().take(AHEAD));
             if some.is_empty() {
-                return first;
+                return;
             }
             if self.tails.len() > CACHED_GROUPS {
                 some.iter()
-                    .filter_map(|(key, ..)| *key)
+                    .filter_map(&key)
                     .for_each(|key| self.look_at_tail(key));
             }
-            for (key, value, note) in some.drain(..) {
-                self.push(key, value, note);
-            }
+            some.drain(..).for_each(|item| push(self, item));
         }
     }
 
