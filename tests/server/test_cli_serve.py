@@ -96,6 +96,11 @@ def test_no_server_is_a_line() -> None:
     assert "hush" not in done.stderr
 
 
+def test_a_server_without_tls_is_not_taken_for_none(serving: Serving) -> None:
+    done = wherry("consume", "q", url=serving.url().replace("amqp:", "amqps:"), status=1)
+    assert f"127.0.0.1:{serving.port} answers, but not in TLS" in done.stderr
+
+
 def test_an_interrupted_consumer_gives_back_and_has_its_status(serving: Serving) -> None:
     url = serving.url()
     wherry("publish", "-q", "q", "--declare", "-m", "x", url=url)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wherry.server import config
+from wherry.server import config, users_hashes
 from wherry.server.config_lines import key_lines
 from wherry.server.config_reading import all_keys, parse_size
 from wherry.server.config_text import documentation
@@ -158,6 +158,9 @@ level = "loud"
             "line 1: limits.connections_per_user_max: expected 1 to 1000000000; allowed: 1 to 1",
         ),
         ('directory = ""', "line 1: directory: an empty path"),
+        ("memory.watermark = inf", "line 1: memory.watermark: a size is less than 8 EiB"),
+        ("memory.watermark = 1e30", "line 1: memory.watermark: a size is less than 8 EiB"),
+        ('disk.free_bytes_min = "9999999999 GiB"', "line 1: disk.free_bytes_min: a size is less"),
     ],
 )
 def test_a_problem(tmp_path: Path, text: str, expected: str) -> None:
@@ -199,6 +202,38 @@ permissions = [{ vhost = "/", wrte = "x" }, { vhost = 3 }]
     ]
 
 
+def test_what_is_wrong_with_a_user_is_told_with_its_line(tmp_path: Path) -> None:
+    text = """
+[[users]]
+name = "hashed"
+password_hash = "hush"
+
+[[users]]
+name = "tagged"
+password = "hush"
+tags = ["a,b"]
+
+[[users]]
+name = "permitted"
+password = "hush"
+permissions = [
+  { vhost = "/", write = "(" },
+]
+"""
+    found = problems(tmp_path, text)
+    assert found == [
+        "line 4: users.password_hash: of user 'hashed': the password hash is not one of argon2",
+        "line 9: users.tags: of user 'tagged': tag 'a,b': a comma separates tags",
+        "line 14: users.permissions.write: of user 'permitted':"
+        " '(' is no regular expression: unclosed group",
+    ]
+
+
+def test_users_are_no_option() -> None:
+    with pytest.raises(config.ConfigError, match=r"users: stands in a file: write \[\[users\]\]"):
+        config.load(flags={"users": "3"})
+
+
 def test_users(tmp_path: Path) -> None:
     text = """
 [[users]]
@@ -208,11 +243,12 @@ tags = ["monitoring"]
 
 [[users]]
 name = "limited"
-password_hash = "x"
+password_hash = "HASH"
 [[users.permissions]]
 vhost = "v"
 read = ""
 """
+    text = text.replace("HASH", users_hashes.hash_password("hush"))
     shop, limited = loaded(tmp_path, text).users
     assert (shop.name, shop.password, shop.tags) == ("shop", "hush", ("monitoring",))
     assert shop.permissions == (config.InlinePermission(vhost="/"),)

@@ -227,6 +227,19 @@ def test_an_export_of_one_virtual_host() -> None:
             {"name": "u", "hashing_algorithm": "rot13", "password_hash": "x"},
             "user 'u': unknown hashing algorithm 'rot13'",
         ),
+        ("users", {"name": "u", "tags": 5}, "user 'u': tags are a list of texts"),
+        ("users", {"name": "u", "tags": [{}]}, "user 'u': tags are a list of texts"),
+        ("vhosts", {"name": "v", "metadata": 5}, "virtual host 'v': an object is expected"),
+        (
+            "policies",
+            {"name": "p", "pattern": "", "definition": {}, "priority": 1 << 70},
+            "policy 'p' in virtual host '/': a priority of 1180591620717411303424: at most",
+        ),
+        (
+            "policies",
+            {"name": "p", "pattern": "", "definition": {}, "apply-to": 5},
+            "policy 'p' in virtual host '/': 'apply-to' is text",
+        ),
         (
             "permissions",
             {"user": "nobody", "configure": "", "write": "", "read": ""},

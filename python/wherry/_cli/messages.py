@@ -52,8 +52,14 @@ def _channel(url: str) -> Iterator[tuple[pika.BlockingConnection, BlockingChanne
     except exceptions.ProbableAccessDeniedError as error:
         raise click.ClickException(f"{where}: {_reason(error)}") from None
     except (exceptions.AMQPConnectionError, OSError) as error:
+        reason = _reason(error)
+        if "[SSL: WRONG_VERSION_NUMBER]" in reason:
+            raise click.ClickException(
+                f"{where} answers, but not in TLS: is its port for TLS another one,"
+                " or is the URL to begin with amqp:// ?"
+            ) from None
         raise click.ClickException(
-            f"no AMQP server answers at {where}: {_reason(error)}. `wherry serve` starts one"
+            f"no AMQP server answers at {where}: {reason}. `wherry serve` starts one"
         ) from None
     try:
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 import msgspec
@@ -22,7 +22,7 @@ from wherry.server.config_schema import Config, InlineUser, Loaded, parse_addres
 from wherry.server.config_table import Meta, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wherry.server.config_lines import Path as KeyPath
 
@@ -41,6 +41,9 @@ BOUNDS = ("gt", "ge", "le", "min_length", "max_length")
 
 # Of what may be absent; larger counts than this are typing errors.
 COUNT_MAX = 10**9
+
+# The engine counts bytes in 63 bits.
+SIZE_MAX = 1 << 63
 
 # What needs no escaping.
 WEB_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
@@ -181,6 +184,8 @@ def convert(key: Key, value: Any, *, text: bool) -> Any:
             check_listed(origin)
     if key.kind == "web path" and not WEB_PATH.fullmatch(result):
         raise ValueError(f"'{result}' is no path of a URL: write /ws, or /a/b")
+    if key.kind == "size" and not result < SIZE_MAX:  # nor is infinity
+        raise ValueError("a size is less than 8 EiB")
     if key.kind == "count" and result is not None and not 1 <= result <= COUNT_MAX:
         raise ValueError(f"expected 1 to {COUNT_MAX}")
     if key.kind in ("file", "path") and result == "":
@@ -353,7 +358,35 @@ class _Reading:
                 self.wrong(self.at(("users", place)), "users.name", f"'{user.name}' is there twice")
             else:
                 users.append(user)
+                self.check_user(user, ("users", place))
         return tuple(users)
+
+    def check_user(self, user: InlineUser, place: KeyPath) -> None:
+        """What only the modules of users can tell: patterns, hashes, names."""
+        from wherry._errors import InvalidArgument
+        from wherry.server import users_hashes, users_records
+        from wherry.server.permissions import check_pattern
+
+        checks: list[tuple[str, KeyPath, Callable[[], object]]] = [
+            ("name", ("name",), partial(users_records.check_name, "user", user.name)),
+            (
+                "password_hash",
+                ("password_hash",),
+                partial(users_hashes.check_hash, users_hashes.ARGON2, user.password_hash or ""),
+            ),
+            ("tags", ("tags",), partial(users_records.checked_tags, user.tags)),
+        ]
+        for number, permission in enumerate(user.permissions):
+            for name in ("configure", "write", "read"):
+                path: KeyPath = ("permissions", number, name)
+                pattern = partial(check_pattern, getattr(permission, name))
+                checks.append((f"permissions.{name}", path, pattern))
+        for key, path, check in checks:
+            try:
+                check()
+            except InvalidArgument as error:  # noqa: PERF203 - each problem is told
+                text = f"of user '{user.name}': {error}"
+                self.wrong(self.at((*place, *path)), f"users.{key}", text)
 
     def table(self, schema: Any, value: dict[str, Any], path: KeyPath) -> Any:
         """A table of a list of tables; None with problems noted. Its values are not repeated in
@@ -404,7 +437,9 @@ class _Reading:
         for name, value in flags.items():
             path = tuple(name.split("."))
             key = self.keys.get(path)
-            if key is None or key.kind == "tables":
+            if key is not None and key.kind == "tables":
+                self.wrong("command line", name, "stands in a file: write [[users]] there")
+            elif key is None:
                 self.wrong("command line", name, "there is no such key" + self.hint(path))
             elif value is None:  # an option that takes a setting back, such as --memory
                 self.values[path] = None

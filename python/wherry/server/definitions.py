@@ -69,6 +69,9 @@ LABELS = {
 # What has a virtual host in its label.
 WITHIN = frozenset({"queues", "exchanges", "policies"})
 
+# The engine keeps 64 bits of it.
+POLICY_PRIORITY_MAX = (1 << 63) - 1
+
 # The component of the parameters that are operator policies.
 OPERATOR_POLICY = "operator_policy"
 
@@ -181,7 +184,11 @@ def words(value: Any) -> list[str]:
     """Tags: a list, or text with commas."""
     if isinstance(value, str):
         return [word.strip() for word in value.split(",") if word.strip()]
-    return [str(word) for word in value or ()]
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise InvalidArgument("tags are a list of texts, or a text with commas")
+    return value
 
 
 class _Import:
@@ -278,7 +285,7 @@ class _Import:
 
     def virtual_host(self, entry: dict[str, Any]) -> None:
         self.add_virtual_host(entry)
-        metadata = entry.get("metadata") or {}
+        metadata = pairs(entry.get("metadata") or {})
         kind = metadata.get("default_queue_type") or entry.get("default_queue_type")
         if kind not in (None, "undefined", "classic"):
             text = f"its default queue type {kind}: queues without x-queue-type are classic ones"
@@ -299,6 +306,10 @@ class _Import:
         priority = value.get("priority", 0)
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise InvalidArgument("a priority is a whole number")
+        if abs(priority) > POLICY_PRIORITY_MAX:
+            raise InvalidArgument(f"a priority of {priority}: at most {POLICY_PRIORITY_MAX}")
+        if not isinstance(value.get("apply-to", "all"), str):
+            raise InvalidArgument("'apply-to' is text")
         policy = Policy(
             name=str(entry["name"]),
             pattern=str(value.get("pattern", "")),
