@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SILENT_PEERS = 200
 SLOW_BYTES = 64 * 1024
 GROWTH_BYTES_MAX = 16 << 20
+CONSUMERS = CHANNEL_MAX * 400
+CONSUMERS_SECONDS_MAX = 10
+"""It takes one; where each walks along all others, half a minute."""
 
 
 def resident_bytes(broker: Broker) -> int:
@@ -109,6 +112,30 @@ def test_channels_of_a_connection_are_limited(broker: Broker) -> None:
             peer.open_channel(channel)
         answer = peer.call(CHANNEL_MAX + 1, "channel.open")
         assert (answer.name, answer.code) == ("connection.close", 530)
+
+
+def test_consumers_of_one_queue_by_the_ten_thousand(broker: Broker) -> None:
+    """To come and to go costs each the same, however many there are."""
+    started = time.monotonic()
+    with connect(broker.host, broker.port) as peer:
+        for channel in range(1, CHANNEL_MAX + 1):
+            peer.open_channel(channel)
+        queue = peer.call(1, "queue.declare", auto_delete=True).queue
+        one = [
+            codec.method_frame(channel, "basic.consume", queue=queue, no_wait=True)
+            for channel in range(1, CHANNEL_MAX + 1)
+        ]
+        peer.raw(b"".join(one * (CONSUMERS // CHANNEL_MAX)))
+        for channel in range(1, CHANNEL_MAX + 1):
+            assert peer.call(channel, "basic.qos").name == "basic.qos-ok"
+        answer = peer.call(1, "queue.declare", queue=queue, passive=True)
+        assert answer.consumer_count == CONSUMERS
+    with connect(broker.host, broker.port) as peer:
+        peer.open_channel(1)
+        # It goes with the last of them.
+        while peer.call(1, "queue.declare", queue=queue, passive=True).name != "channel.close":
+            time.sleep(0.01)
+    assert time.monotonic() - started < CONSUMERS_SECONDS_MAX
 
 
 def test_consumer_that_never_reads_costs_little(broker: Broker) -> None:

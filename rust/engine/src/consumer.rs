@@ -41,8 +41,10 @@ pub struct Consumer {
     unacked: AtomicUsize,
     /// How much of that is assigned only. As `unacked`.
     assigned: AtomicUsize,
-    /// Whether it is in its queue's list of waiters. Written under that list's lock, hence Relaxed.
-    pub(crate) waits: AtomicBool,
+    /// Its number in its queue's list of consumers; 0 when it is not there. Written under that list's lock, hence Relaxed.
+    pub(crate) registered: AtomicU64,
+    /// The same for the queue's list of waiters.
+    pub(crate) waits: AtomicU64,
     /// Waits for room in its prefetch, not for the queue. Set and read around the ledger's lock.
     wants_room: AtomicBool,
     /// Since when it waits for room in the limit that it shares, as `SharedPrefetch` counts; 0 when it has taken something

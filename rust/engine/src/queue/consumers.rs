@@ -10,16 +10,14 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::arrivals::Arrivals;
 use super::dispatch::Turn;
 use crate::consumer::Consumer;
 
 pub(super) struct Registered {
     pub(super) consumer: Weak<Consumer>,
     pub(super) priority: i32,
-    exclusive: bool,
     pub(super) in_turn: bool,
-    /// Its number in the order of registration.
-    pub(super) sequence: u64,
 }
 
 impl Registered {
@@ -28,9 +26,19 @@ impl Registered {
     }
 }
 
+/// In order of registration.
+#[derive(Default)]
+struct List {
+    consumers: Arrivals<Registered>,
+    /// How many of them have a priority.
+    prioritised: usize,
+    /// Whether the one that is there wants to stay alone.
+    exclusive: bool,
+}
+
 pub(crate) struct Consumers {
-    /// In order of registration. Not a `Vec`: without consumers it takes no memory, and with one not that of four.
-    list: Mutex<Box<[Registered]>>,
+    /// Made when the first one comes: most queues of an idle broker have none.
+    list: Mutex<Option<Box<List>>>,
     /// Made when a second consumer that is served in turn comes.
     pub(super) turn: Mutex<Option<Box<Turn>>>,
     /// Length of `list`. Relaxed: a count.
@@ -42,6 +50,16 @@ pub(crate) struct Consumers {
     single_active: bool,
     /// Whether consumers differ, so that taking must ask. Relaxed: set before such a consumer is first seen to wait.
     restricted: AtomicBool,
+}
+
+/// Of the list all, or the single active one, with their numbers.
+fn served(
+    list: &Option<Box<List>>,
+    single_active: bool,
+) -> impl Iterator<Item = (u64, &Registered)> {
+    let most = if single_active { 1 } else { usize::MAX };
+    let consumers = list.iter().flat_map(|list| list.consumers.iter());
+    consumers.take(most)
 }
 
 impl Consumers {
@@ -69,24 +87,25 @@ impl Consumers {
         self.version.load(Ordering::Relaxed)
     }
 
-    pub(super) fn is_single_active(&self) -> bool {
-        self.single_active
-    }
-
-    /// Calls `f` with the list and its version.
-    pub(super) fn with_list<R>(&self, f: impl FnOnce(&[Registered], u32) -> R) -> R {
+    /// Calls `f` with each consumer that can be served, and its number in the order of registration. Returns the version
+    /// of the list.
+    pub(super) fn each_served(&self, mut f: impl FnMut(u64, &Registered)) -> u32 {
         let list = self.list.lock();
-        f(&list, self.version())
+        for (number, known) in served(&list, self.single_active) {
+            f(number, known);
+        }
+        self.version()
     }
 
     /// False for who waits behind a single active consumer.
     pub(crate) fn may_be_active(&self, consumer: &Consumer) -> bool {
-        !self.single_active
-            || self
-                .list
-                .lock()
-                .first()
-                .is_some_and(|first| first.is(consumer))
+        !self.single_active || self.is_first(consumer)
+    }
+
+    fn is_first(&self, consumer: &Consumer) -> bool {
+        let list = self.list.lock();
+        let first = list.as_ref().and_then(|list| list.consumers.first());
+        first.is_some_and(|first| first.is(consumer))
     }
 
     /// Somebody left: who is the single active consumer now has not waited for messages, and looks.
@@ -96,7 +115,8 @@ impl Consumers {
         }
         let first = {
             let list = self.list.lock();
-            let first = list.first().filter(|first| first.in_turn);
+            let first = list.as_ref().and_then(|list| list.consumers.first());
+            let first = first.filter(|first| first.in_turn);
             first.and_then(|first| first.consumer.upgrade())
         };
         if let Some(first) = first {
@@ -117,48 +137,53 @@ impl Consumers {
 
     /// Adds a consumer unless an exclusive one has the queue, or it wants the queue exclusively and is not alone.
     pub(crate) fn add(&self, consumer: &Arc<Consumer>) -> bool {
+        let options = consumer.options();
         let mut list = self.list.lock();
-        let exclusive = consumer.options().exclusive;
-        if list.iter().any(|other| other.exclusive) || (exclusive && !list.is_empty()) {
+        let list = list.get_or_insert_default();
+        if list.exclusive || (options.exclusive && !list.consumers.is_empty()) {
             return false;
         }
-        let sequence = list.last().map_or(0, |last| last.sequence + 1);
-        let registered = Registered {
+        list.exclusive = options.exclusive;
+        list.prioritised += usize::from(options.priority != 0);
+        let number = list.consumers.push(Registered {
             consumer: Arc::downgrade(consumer),
-            priority: consumer.options().priority,
-            exclusive,
-            in_turn: consumer.options().in_turn,
-            sequence,
-        };
-        *list = std::mem::take(&mut *list)
-            .into_iter()
-            .chain([registered])
-            .collect();
-        self.update(&list);
+            priority: options.priority,
+            in_turn: options.in_turn,
+        });
+        consumer.registered.store(number, Ordering::Relaxed);
+        if options.in_turn {
+            self.in_turn.fetch_add(1, Ordering::Relaxed);
+        }
+        self.update(list);
         true
     }
 
     /// How many are left; none if it was not there.
     pub(crate) fn remove(&self, consumer: &Consumer) -> Option<usize> {
-        let mut list = self.list.lock();
-        let before = list.len();
-        *list = std::mem::take(&mut *list)
-            .into_iter()
-            .filter(|known| !known.is(consumer))
-            .collect();
-        self.update(&list);
-        (list.len() != before).then_some(list.len())
+        let mut place = self.list.lock();
+        let list = place.as_mut()?;
+        let number = consumer.registered.swap(0, Ordering::Relaxed);
+        let known = list.consumers.remove(number, |known| known.is(consumer))?;
+        list.exclusive = false;
+        list.prioritised -= usize::from(known.priority != 0);
+        if known.in_turn {
+            self.in_turn.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.update(list);
+        let left = list.consumers.len();
+        if left == 0 {
+            *place = None;
+        }
+        Some(left)
     }
 
-    fn update(&self, list: &[Registered]) {
-        self.count.store(list.len() as u32, Ordering::Relaxed);
-        let in_turn = list.iter().filter(|known| known.in_turn).count();
-        self.in_turn.store(in_turn as u32, Ordering::Relaxed);
+    fn update(&self, list: &List) {
+        let count = list.consumers.len() as u32;
+        self.count.store(count, Ordering::Relaxed);
         let version = self.version().wrapping_add(1).max(1); // 0 means none
         self.version.store(version, Ordering::Relaxed);
-        let prioritised = list.iter().any(|known| known.priority != 0);
-        self.restricted
-            .store(self.single_active || prioritised, Ordering::Relaxed);
+        let restricted = self.single_active || list.prioritised > 0;
+        self.restricted.store(restricted, Ordering::Relaxed);
     }
 
     /// Whether this one may take now. Hidden consumers (`get`) always may, as with RabbitMQ's `basic.get`.
@@ -166,14 +191,13 @@ impl Consumers {
         if consumer.options().hidden {
             return true;
         }
-        let list = self.list.lock();
         if self.single_active {
-            return list.first().is_some_and(|first| first.is(consumer));
+            return self.is_first(consumer);
         }
-        let higher: Vec<Arc<Consumer>> = list
-            .iter()
-            .filter(|other| other.priority > consumer.options().priority)
-            .filter_map(|other| other.consumer.upgrade())
+        let list = self.list.lock();
+        let higher: Vec<Arc<Consumer>> = served(&list, false)
+            .filter(|(_, other)| other.priority > consumer.options().priority)
+            .filter_map(|(_, other)| other.consumer.upgrade())
             .collect();
         drop(list);
         !higher.iter().any(|other| other.has_room())
@@ -185,15 +209,9 @@ impl Consumers {
             return 0;
         }
         let list = self.list.lock();
-        let served = if self.single_active {
-            &list[..list.len().min(1)]
-        } else {
-            &list[..]
-        };
-        let in_turn: Vec<Arc<Consumer>> = served
-            .iter()
-            .filter(|known| known.in_turn)
-            .filter_map(|known| known.consumer.upgrade())
+        let in_turn: Vec<Arc<Consumer>> = served(&list, self.single_active)
+            .filter(|(_, known)| known.in_turn)
+            .filter_map(|(_, known)| known.consumer.upgrade())
             .collect();
         drop(list);
         in_turn
@@ -203,9 +221,8 @@ impl Consumers {
 
     pub(crate) fn all(&self) -> Vec<Arc<Consumer>> {
         let list = self.list.lock();
-        let all = list
-            .iter()
-            .filter_map(|known| known.consumer.upgrade())
+        let all = served(&list, false)
+            .filter_map(|(_, known)| known.consumer.upgrade())
             .collect();
         drop(list);
         all

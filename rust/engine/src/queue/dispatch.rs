@@ -25,7 +25,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::Queue;
-use super::consumers::{Consumers, Registered};
+use super::consumers::Consumers;
 use super::ready::{TakeBuffer, Token};
 use crate::consumer::{Ahead, Consumer, Reserved};
 use crate::message::Message;
@@ -76,39 +76,31 @@ impl Turn {
         }
         let old = std::mem::take(&mut self.levels);
         self.pullers.clear();
-        self.version = consumers.with_list(|list, version| {
-            let served: &[Registered] = if consumers.is_single_active() {
-                &list[..list.len().min(1)]
-            } else {
-                list
-            };
-            for known in served {
-                if !known.in_turn {
-                    self.pullers.push((known.priority, known.consumer.clone()));
-                    continue;
-                }
-                let place = self
-                    .levels
-                    .binary_search_by(|level| known.priority.cmp(&level.priority));
-                let index = place.unwrap_or_else(|index| {
-                    let next = old
-                        .iter()
-                        .find(|level| level.priority == known.priority)
-                        .map_or(0, |level| level.next);
-                    let level = Level {
-                        priority: known.priority,
-                        members: Vec::new(),
-                        next,
-                    };
-                    self.levels.insert(index, level);
-                    index
-                });
-                self.levels[index].members.push(Member {
-                    sequence: known.sequence,
-                    consumer: known.consumer.clone(),
-                });
+        self.version = consumers.each_served(|sequence, known| {
+            if !known.in_turn {
+                self.pullers.push((known.priority, known.consumer.clone()));
+                return;
             }
-            version
+            let place = self
+                .levels
+                .binary_search_by(|level| known.priority.cmp(&level.priority));
+            let index = place.unwrap_or_else(|index| {
+                let next = old
+                    .iter()
+                    .find(|level| level.priority == known.priority)
+                    .map_or(0, |level| level.next);
+                let level = Level {
+                    priority: known.priority,
+                    members: Vec::new(),
+                    next,
+                };
+                self.levels.insert(index, level);
+                index
+            });
+            self.levels[index].members.push(Member {
+                sequence,
+                consumer: known.consumer.clone(),
+            });
         });
     }
 }

@@ -1,7 +1,8 @@
 //! Queues. This file holds what a queue is and what can be asked of it; every change of a message's state is in
 //! `transitions.rs` and the files below it, and nowhere else.
 
-pub(crate) mod consumers;
+pub(crate) mod arrivals;
+mod consumers;
 pub(crate) mod counters;
 mod dispatch;
 pub(crate) mod key;

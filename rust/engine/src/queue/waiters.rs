@@ -4,12 +4,12 @@
 //! and then looks at the queue, the publisher fills and then looks for waiters; a SeqCst fence on each side between
 //! the two steps means that at least one sees the other, so that no wake-up is lost.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::arrivals::Arrivals;
 use crate::consumer::Consumer;
 
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(crate) struct Waiters {
 
 #[derive(Default)]
 struct List {
-    consumers: VecDeque<Weak<Consumer>>,
+    consumers: Arrivals<Weak<Consumer>>,
 }
 
 impl Waiters {
@@ -30,8 +30,9 @@ impl Waiters {
     pub(crate) fn register(&self, consumer: &Arc<Consumer>) {
         let mut list = self.list.lock();
         let waiting = &mut list.get_or_insert_default().consumers;
-        if !consumer.waits.swap(true, Ordering::Relaxed) {
-            waiting.push_back(Arc::downgrade(consumer));
+        if consumer.waits.load(Ordering::Relaxed) == 0 {
+            let number = waiting.push(Arc::downgrade(consumer));
+            consumer.waits.store(number, Ordering::Relaxed);
         }
         self.count_them(waiting); // ordered by the fence
         drop(list);
@@ -41,17 +42,15 @@ impl Waiters {
     /// True when it was still registered; false means that a wake-up was spent on it.
     pub(crate) fn unregister(&self, consumer: &Consumer) -> bool {
         let mut list = self.list.lock();
-        if !consumer.waits.swap(false, Ordering::Relaxed) {
-            return false;
-        }
+        let number = consumer.waits.swap(0, Ordering::Relaxed);
         let Some(list) = &mut *list else {
             return false;
         };
         let waiting = &mut list.consumers;
-        let before = waiting.len();
-        waiting.retain(|w| !std::ptr::eq(w.as_ptr(), consumer));
+        let is = |waiter: &Weak<Consumer>| std::ptr::eq(waiter.as_ptr(), consumer);
+        let found = waiting.remove(number, is).is_some();
         self.count_them(waiting);
-        waiting.len() != before
+        found
     }
 
     /// Gives the memory of an empty list back.
@@ -63,7 +62,7 @@ impl Waiters {
     }
 
     /// Under the list's lock. Of more than four billion that wait it is enough to know that there are some.
-    fn count_them(&self, waiting: &VecDeque<Weak<Consumer>>) {
+    fn count_them(&self, waiting: &Arrivals<Weak<Consumer>>) {
         let count = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
         self.count.store(count, Ordering::Relaxed);
     }
@@ -83,10 +82,10 @@ impl Waiters {
         };
         let waiting = &mut list.consumers;
         while taken.len() < max
-            && let Some(waiter) = waiting.pop_front()
+            && let Some(waiter) = waiting.pop_first()
         {
             if let Some(waiter) = waiter.upgrade() {
-                waiter.waits.store(false, Ordering::Relaxed);
+                waiter.waits.store(0, Ordering::Relaxed);
                 taken.push(waiter);
             }
         }

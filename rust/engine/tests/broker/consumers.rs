@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use wherry_engine::Broker;
 use wherry_engine::BrokerOptions;
@@ -182,4 +183,38 @@ fn exclusive_queues_belong_to_their_owner() {
     .unwrap();
     w.host.release_owner(7);
     assert!(w.host.queue("mine").is_err());
+}
+
+/// Each is in two lists of its queue. Where one that comes or goes walks along all others, these take minutes, and the
+/// server that runs them stands still meanwhile; else not a second.
+#[test]
+fn a_hundred_thousand_consumers_of_a_queue_come_wait_and_go() {
+    const COUNT: usize = 100_000;
+    let started = Instant::now();
+    let w = world();
+    let q = w.queue("q", QueueOptions::default());
+    let options = || ConsumerOptions {
+        in_turn: true,
+        prefetch: 1,
+        ..Default::default()
+    };
+    let mut consumers: Vec<_> = (0..COUNT)
+        .map(|_| q.consume(options(), None).unwrap())
+        .collect();
+    assert!(consumers.iter().all(|consumer| !consumer.arm()));
+    assert_eq!(q.statistics().consumers, COUNT as u64);
+    // From the middle outwards, which is no order that the lists have.
+    let mut late = consumers.split_off(COUNT / 2);
+    consumers.reverse();
+    while let (Some(one), Some(other)) = (consumers.pop(), late.pop()) {
+        one.cancel();
+        other.cancel();
+    }
+    assert_eq!(q.statistics().consumers, 0);
+    // Those who left are not told, and who comes now is the first.
+    let c = consumer(&q, 0);
+    assert!(!c.arm());
+    w.publish("", "q", "for the last");
+    assert_eq!(bodies(&take(&c, 2)), ["for the last"]);
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
