@@ -6,6 +6,7 @@
 //! deleted they are dropped at once, or they would keep it; otherwise the first answer of the new generation does so.
 //! Routes that looked at headers are not cached; those that did not look at the key either are cached once for all keys.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,7 +74,7 @@ impl RouteCache {
         }
         let vhost = exchange.vhost()?;
         let mut walk = Walk::new(&vhost);
-        walk.exchange(exchange, &[key], headers);
+        walk.from(exchange, &[key], headers);
         let outcome = f(&walk.queues);
         if !walk.looked_at_headers {
             let key = if is_fanout && !walk.looked_at_key {
@@ -123,7 +124,7 @@ pub(crate) fn route_all(
     headers: Option<TableView<'_>>,
 ) -> SmallVec<[Arc<Queue>; 1]> {
     let mut walk = Walk::new(vhost);
-    walk.exchange(exchange, keys, headers);
+    walk.from(exchange, keys, headers);
     walk.queues
 }
 
@@ -135,34 +136,70 @@ pub(crate) fn carbon_copies<'a>(headers: TableView<'a>, name: &str) -> SmallVec<
     }
 }
 
+/// A walk from an exchange to all that it leads to, depth first. The way back is in a list and not on the thread's stack,
+/// which clients could make overflow with a chain of exchanges.
 struct Walk<'a> {
     vhost: &'a VirtualHost,
     queues: SmallVec<[Arc<Queue>; 1]>,
-    /// Ids of exchanges already walked.
-    seen: SmallVec<[u32; 4]>,
+    /// Exchanges still to be walked, the next one last.
+    next: SmallVec<[Arc<Exchange>; 2]>,
+    seen: Seen,
     looked_at_headers: bool,
     looked_at_key: bool,
 }
 
-/// Above this many queues a set is faster than looking through the list.
-const LINEAR_QUEUES_MAX: usize = 32;
+/// Above this many queues or exchanges a set is faster than looking through the list.
+const LINEAR_MAX: usize = 32;
+
+/// Ids of exchanges that were walked already.
+#[derive(Default)]
+struct Seen {
+    few: SmallVec<[u32; 4]>,
+    /// All of them, when they are more.
+    many: HashSet<u32>,
+}
+
+impl Seen {
+    /// False if it was seen before.
+    fn insert(&mut self, id: u32) -> bool {
+        if self.few.len() == LINEAR_MAX {
+            self.many.extend(self.few.drain(..));
+        }
+        if !self.many.is_empty() {
+            return self.many.insert(id);
+        }
+        let is_new = !self.few.contains(&id);
+        if is_new {
+            self.few.push(id);
+        }
+        is_new
+    }
+}
 
 impl<'a> Walk<'a> {
     fn new(vhost: &'a VirtualHost) -> Self {
         Walk {
             vhost,
             queues: SmallVec::new(),
-            seen: SmallVec::new(),
+            next: SmallVec::new(),
+            seen: Seen::default(),
             looked_at_headers: false,
             looked_at_key: false,
         }
     }
 
+    fn from(&mut self, exchange: &Exchange, keys: &[&str], headers: Option<TableView<'_>>) {
+        self.exchange(exchange, keys, headers);
+        while let Some(exchange) = self.next.pop() {
+            self.exchange(&exchange, keys, headers);
+        }
+    }
+
+    /// Takes its queues, and notes where to go on.
     fn exchange(&mut self, exchange: &Exchange, keys: &[&str], headers: Option<TableView<'_>>) {
-        if self.seen.contains(&exchange.id()) {
+        if !self.seen.insert(exchange.id()) {
             return;
         }
-        self.seen.push(exchange.id());
         self.looked_at_key |= exchange.kind() != ExchangeKind::Fanout;
         if exchange.is_default() {
             for key in keys {
@@ -175,7 +212,7 @@ impl<'a> Walk<'a> {
         if exchange.kind() == ExchangeKind::Headers {
             self.looked_at_headers = true;
         }
-        let mut next: SmallVec<[Arc<Exchange>; 2]> = SmallVec::new();
+        let first = self.next.len();
         let mut matched = false;
         let before = self.queues.len();
         let mut found = |destination: &Destination| {
@@ -183,28 +220,26 @@ impl<'a> Walk<'a> {
             match destination {
                 // Doubles of one large table are sorted out below.
                 Destination::Queue(queue) => {
-                    if self.queues.len() >= LINEAR_QUEUES_MAX || !contains(&self.queues, queue) {
+                    if self.queues.len() >= LINEAR_MAX || !contains(&self.queues, queue) {
                         self.queues.push(queue.clone());
                     }
                 }
-                Destination::Exchange(_, exchange) => next.extend(exchange.upgrade()),
+                Destination::Exchange(_, exchange) => self.next.extend(exchange.upgrade()),
             }
         };
         for key in keys {
             exchange.bindings.route(key, headers, &mut found);
         }
-        if self.queues.len() > LINEAR_QUEUES_MAX && self.queues.len() > before {
-            let mut known = std::collections::HashSet::new();
+        if self.queues.len() > LINEAR_MAX && self.queues.len() > before {
+            let mut known = HashSet::new();
             self.queues.retain(|queue| known.insert(queue.id()));
         }
-        for exchange in next {
-            self.exchange(&exchange, keys, headers);
-        }
+        self.next[first..].reverse();
         if !matched
             && let Some(name) = exchange.alternate_exchange()
             && let Ok(alternate) = self.vhost.exchange(&name)
         {
-            self.exchange(&alternate, keys, headers);
+            self.next.push(alternate);
         }
     }
 

@@ -423,7 +423,20 @@ impl VirtualHost {
         self.delete_exchange_locked(&exchange)
     }
 
+    /// With it go auto-delete exchanges that lead to nothing else, one after the other: a chain of them may be longer than
+    /// the thread's stack is deep.
     fn delete_exchange_locked(&self, exchange: &Arc<Exchange>) -> Result<Ticket, Error> {
+        let mut emptied = Vec::new();
+        let ticket = self.delete_exchange_alone(exchange, &mut emptied)?;
+        self.delete_emptied(emptied);
+        Ok(ticket)
+    }
+
+    fn delete_exchange_alone(
+        &self,
+        exchange: &Arc<Exchange>,
+        emptied: &mut Vec<Arc<Exchange>>,
+    ) -> Result<Ticket, Error> {
         let payload = topology::deleted(exchange.id());
         let ticket = self.append(
             exchange.options().durable,
@@ -435,14 +448,20 @@ impl VirtualHost {
         for (_, _, destination) in exchange.bindings.list() {
             exchange.bindings.unbind_destination(&destination);
         }
-        self.unbind_everywhere(&Destination::exchange(exchange));
+        self.unbind_everywhere(&Destination::exchange(exchange), emptied);
         self.generation.bump();
         Ok(ticket)
     }
 
-    /// Removes what leads to a destination that is gone, and auto-delete exchanges that have nothing left.
-    fn unbind_everywhere(&self, destination: &Destination) {
-        let mut emptied = Vec::new();
+    fn delete_emptied(&self, mut emptied: Vec<Arc<Exchange>>) {
+        while let Some(exchange) = emptied.pop() {
+            // A journal that refuses leaves an exchange without bindings, which is what it is.
+            let _ = self.delete_exchange_alone(&exchange, &mut emptied);
+        }
+    }
+
+    /// Removes what leads to a destination that is gone. Adds auto-delete exchanges that have nothing left.
+    fn unbind_everywhere(&self, destination: &Destination, emptied: &mut Vec<Arc<Exchange>>) {
         for exchange in self.exchanges() {
             if !exchange.bindings.is_empty()
                 && !exchange.bindings.unbind_destination(destination).is_empty()
@@ -451,10 +470,6 @@ impl VirtualHost {
             {
                 emptied.push(exchange);
             }
-        }
-        for exchange in emptied {
-            // A journal that refuses leaves an exchange without bindings, which is what it is.
-            let _ = self.delete_exchange_locked(&exchange);
         }
     }
 
@@ -488,7 +503,9 @@ impl VirtualHost {
         queue.mark_deleted();
         self.queues.write().remove(name);
         self.core.forget_queue(queue.id());
-        self.unbind_everywhere(&Destination::Queue(queue.clone()));
+        let mut emptied = Vec::new();
+        self.unbind_everywhere(&Destination::Queue(queue.clone()), &mut emptied);
+        self.delete_emptied(emptied);
         self.generation.bump();
         for exchange in self.exchanges.read().values() {
             exchange.forget_routes();

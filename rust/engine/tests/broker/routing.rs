@@ -247,3 +247,72 @@ fn virtual_hosts_are_apart() {
         Err(Error::AccessRefused(_))
     ));
 }
+
+/// Runs it where a function that calls itself a thousand times would overflow the stack.
+fn on_a_small_stack(run: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 << 10);
+        thread.spawn_scoped(scope, run).unwrap().join().unwrap();
+    });
+}
+
+const CHAIN: usize = 2000;
+
+#[test]
+fn a_chain_of_exchanges_may_be_longer_than_the_stack_is_deep() {
+    let w = world();
+    let q = w.queue("q", QueueOptions::default());
+    for n in 0..CHAIN {
+        w.exchange(&format!("bound-{n}"), ExchangeKind::Fanout);
+        let options = ExchangeOptions {
+            alternate_exchange: Some(format!("alternate-{}", n + 1)),
+            ..Default::default()
+        };
+        w.host
+            .declare_exchange(&format!("alternate-{n}"), options)
+            .unwrap();
+    }
+    for n in 1..CHAIN {
+        let (before, this) = (format!("bound-{}", n - 1), format!("bound-{n}"));
+        w.host
+            .bind_exchange(&this, &before, "", Table::default())
+            .unwrap();
+    }
+    w.exchange(&format!("alternate-{CHAIN}"), ExchangeKind::Fanout);
+    w.bind("q", &format!("bound-{}", CHAIN - 1), "");
+    w.bind("q", &format!("alternate-{CHAIN}"), "");
+    on_a_small_stack(|| {
+        assert_eq!(w.publish("bound-0", "k", "bound"), 1);
+        assert_eq!(w.publish("alternate-0", "k", "alternate"), 1);
+    });
+    assert_eq!(drain(&q), ["bound", "alternate"]);
+}
+
+#[test]
+fn auto_delete_exchanges_go_one_after_the_other_however_many() {
+    let w = world();
+    w.queue("q", QueueOptions::default());
+    let auto_delete = |n: usize| ExchangeOptions {
+        kind: ExchangeKind::Fanout,
+        auto_delete: n > 0,
+        ..Default::default()
+    };
+    for n in 0..CHAIN {
+        w.host
+            .declare_exchange(&format!("x{n}"), auto_delete(n))
+            .unwrap();
+        if n > 0 {
+            let (before, this) = (format!("x{}", n - 1), format!("x{n}"));
+            w.host
+                .bind_exchange(&this, &before, "", Table::default())
+                .unwrap();
+        }
+    }
+    w.bind("q", &format!("x{}", CHAIN - 1), "");
+    on_a_small_stack(|| {
+        w.host.delete_queue("q", false, false).unwrap();
+    });
+    assert!(w.host.exchange("x0").is_ok());
+    assert!(w.host.exchange("x1").is_err());
+    assert!(w.host.exchange(&format!("x{}", CHAIN - 1)).is_err());
+}
