@@ -385,6 +385,8 @@ class ThreadServer(_Addresses):
         if threading.current_thread() is self._thread:
             return function()
         assert self._loop is not None
+        if not self._thread.is_alive():  # in a process that was forked
+            raise RuntimeError(_ENDED)
         call = _Call(function)
         with self._lock:
             if self._at_end is None:

@@ -565,6 +565,19 @@ impl Broker {
         self.watchers.notify();
         outcome
     }
+
+    /// For a process that was forked from the one that opened it, and has neither the threads nor the journal: everything is
+    /// [`Error::Closed`] from now on, and nothing on disk is touched. Waits for nobody.
+    pub fn abandon(&self) {
+        self.core.mark_closed();
+        if let Some(mut threads) = self.threads.try_lock() {
+            // Not dropped: that would wait for them.
+            std::mem::forget(std::mem::take(&mut *threads));
+        }
+        if let Some(storage) = self.core.storage() {
+            storage.journal().abandon();
+        }
+    }
 }
 
 impl Drop for Broker {

@@ -152,7 +152,7 @@ impl fmt::Display for Error {
             Error::Busy => f.write_str(
                 "no room now: the journal's buffer waits for the disk, or messages waiting in memory are at the memory limit; wait for space and try again (the awaiting form of the call does)",
             ),
-            Error::Closed => f.write_str("the broker is closed, or this consumer or queue of it: open it again"),
+            Error::Closed => f.write_str("the broker is closed, or this consumer or queue of it: open it again; a process that was forked has none of its parent's"),
         }
     }
 }

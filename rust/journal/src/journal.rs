@@ -450,6 +450,21 @@ impl Journal {
             None => Ok(()),
         }
     }
+
+    /// For a process that was forked from the one that opened it: takes nothing more, writes nothing, and leaves the
+    /// directory and the thread that writes to the parent. Waits for nobody, since a lock may have been held by a thread
+    /// that is not here.
+    pub fn abandon(&self) {
+        self.shared.raise(CLOSING, true);
+        // The directory is locked for as long as anybody has this file open: that shall be the parent alone.
+        if let Some(mut lock) = self.lock.try_lock() {
+            drop(lock.take());
+        }
+        // Not dropped: that would detach a thread that only the parent has.
+        if let Some(mut committer) = self.committer.try_lock() {
+            std::mem::forget(committer.take());
+        }
+    }
 }
 
 impl Drop for Journal {

@@ -49,6 +49,12 @@ impl Shared {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
+
+    /// Closes it in a process that has it by a fork only.
+    pub(crate) fn abandon(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.broker.abandon();
+    }
 }
 
 impl Drop for Shared {
@@ -148,6 +154,7 @@ impl Engine {
             port: OnceLock::new(),
             closed: AtomicBool::new(false),
         });
+        crate::fork::remember(py, &shared)?;
         let clock = match clock {
             Some(clock) => {
                 clock.get().attach(&shared);

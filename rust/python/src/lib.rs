@@ -15,6 +15,7 @@ mod engine;
 mod errors;
 mod exchange;
 mod fifo;
+mod fork;
 mod headers;
 mod host;
 mod message;
