@@ -151,6 +151,9 @@ struct Walk<'a> {
 /// Above this many queues or exchanges a set is faster than looking through the list.
 const LINEAR_MAX: usize = 32;
 
+/// Destinations, doubles among them, that are held before doubles are sorted out: a megabyte at most.
+const SORT_OUT_MIN: usize = 65_536;
+
 /// Ids of exchanges that were walked already.
 #[derive(Default)]
 struct Seen {
@@ -215,24 +218,33 @@ impl<'a> Walk<'a> {
         let first = self.next.len();
         let mut matched = false;
         let before = self.queues.len();
-        let mut found = |destination: &Destination| {
-            matched = true;
-            match destination {
-                // Doubles of one large table are sorted out below.
-                Destination::Queue(queue) => {
-                    if self.queues.len() >= LINEAR_MAX || !contains(&self.queues, queue) {
-                        self.queues.push(queue.clone());
-                    }
-                }
-                Destination::Exchange(_, exchange) => self.next.extend(exchange.upgrade()),
-            }
+        // Of those that do not look at the key, one answer is that of all keys.
+        let keys_count = match exchange.kind() {
+            ExchangeKind::Fanout | ExchangeKind::Headers => keys.len().min(1),
+            ExchangeKind::Direct | ExchangeKind::Topic => keys.len(),
         };
-        for key in keys {
-            exchange.bindings.route(key, headers, &mut found);
+        let mut doubles_at = SORT_OUT_MIN;
+        for key in &keys[..keys_count] {
+            exchange.bindings.route(key, headers, &mut |destination| {
+                matched = true;
+                match destination {
+                    // Doubles of one large table are sorted out below.
+                    Destination::Queue(queue) => {
+                        if self.queues.len() >= LINEAR_MAX || !contains(&self.queues, queue) {
+                            self.queues.push(queue.clone());
+                        }
+                    }
+                    Destination::Exchange(_, exchange) => self.next.extend(exchange.upgrade()),
+                }
+            });
+            // Thousands of keys that all lead to the same thousands.
+            if self.queues.len() + self.next.len() > doubles_at {
+                self.sort_out(first);
+                doubles_at = 2 * (self.queues.len() + self.next.len()) + SORT_OUT_MIN;
+            }
         }
         if self.queues.len() > LINEAR_MAX && self.queues.len() > before {
-            let mut known = HashSet::new();
-            self.queues.retain(|queue| known.insert(queue.id()));
+            self.sort_out(first);
         }
         self.next[first..].reverse();
         if !matched
@@ -241,6 +253,17 @@ impl<'a> Walk<'a> {
         {
             self.next.push(alternate);
         }
+    }
+
+    /// Leaves one of each queue, and of each exchange that is to be walked from `first` on.
+    fn sort_out(&mut self, first: usize) {
+        let mut known = HashSet::new();
+        self.queues.retain(|queue| known.insert(queue.id()));
+        let mut place = 0;
+        self.next.retain(|exchange| {
+            place += 1;
+            place <= first || known.insert(exchange.id())
+        });
     }
 
     fn add(&mut self, queue: &Arc<Queue>) {
