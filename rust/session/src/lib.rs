@@ -7,6 +7,10 @@
 //! ```text
 //! failure     a refusal: what kind, in which words
 //! connection  what a session and the server that runs it tell each other
+//! input       bytes that came and could not be worked off yet
+//! pause       why a session works off no frame
+//! traffic     what went through a session
+//! exclusive   queues that end with their connection
 //! wakeups     from a publisher's thread to the session whose consumer can go on
 //! limits      every limit of the server, with its reason
 //! access      users, permissions, and the answers that a session keeps
@@ -21,13 +25,17 @@ mod access;
 pub mod arguments;
 mod confirms;
 mod connection;
+mod exclusive;
 mod failure;
 mod faults;
 mod front;
 mod handouts;
+mod input;
 mod limits;
 mod pattern;
+mod pause;
 mod replies;
+mod traffic;
 mod wakeups;
 
 pub use access::{
@@ -36,11 +44,15 @@ pub use access::{
 };
 pub use confirms::{Confirm, Confirms, Verdict};
 pub use connection::{ChannelInfo, Credentials, Peer, Secret, Session, SessionInfo, Status};
+pub use exclusive::ExclusiveQueues;
 pub use failure::{Failure, FailureKind};
 pub use faults::Faults;
 pub use front::{Admission, Alarms, ChannelAdmission, Counter, FrontCounters, FrontEnd, Identity};
 pub use handouts::{Handout, Handouts, Settled, SettledList, UnknownTag};
+pub use input::Input;
 pub use limits::{Limits, RUN_BYTES_MAX, RUN_MAX};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern, check_pattern};
+pub use pause::Pause;
 pub use replies::{REPLY_TO, Replies, ReplyInbox};
+pub use traffic::Traffic;
 pub use wakeups::Wakeups;

@@ -96,6 +96,20 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
+/// Bytes that `held`, the beginning of a frame, lacks until something can be said about it: of its head, or of all of it; at
+/// least one. The protocol header is shorter than the smallest frame and comes alone, so that it is served by the same count.
+pub fn missing_bytes(held: &[u8]) -> usize {
+    match held.first_chunk::<HEAD_BYTES>() {
+        None => HEAD_BYTES - held.len(),
+        Some(&[_, _, _, s3, s2, s1, s0]) => {
+            let size = u32::from_be_bytes([s3, s2, s1, s0]) as usize;
+            (size.saturating_add(FRAME_OVERHEAD))
+                .saturating_sub(held.len())
+                .max(1)
+        }
+    }
+}
+
 /// Reads the frame at the beginning of `bytes`. Returns the frame and the bytes it takes, or `None` if more bytes are needed.
 ///
 /// The *payload* may have `frame_max` bytes (0: no limit, then the caller has to bound its buffer by other means). With the overhead

@@ -35,8 +35,8 @@ pub use content::{
     ContentError, ContentHeader, decode_content_header, write_content, write_deliver,
 };
 pub use frame::{
-    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameError, FrameKind, parse_frame,
-    write_heartbeat,
+    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameError, FrameKind, missing_bytes,
+    parse_frame, write_heartbeat,
 };
 pub use method::{EncodeError, MethodError, method_ids};
 pub use methods::Method;

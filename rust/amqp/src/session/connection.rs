@@ -11,13 +11,14 @@
 //! Before authentication an error ends the connection at once: a peer that nobody knows is given a reason, and no time.
 //! Rules and words are RabbitMQ 3.10's, which was asked for them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wherry_engine::table::{Table, TableView, Value};
 use wherry_engine::{Notify, OwnerId, Ticket, VirtualHost};
 use wherry_session::{
-    Access, Admission, Credentials, Failure, FrontEnd, Limits, Peer, Secret, Wakeups,
+    Access, Admission, Credentials, ExclusiveQueues, Failure, FrontEnd, Limits, Pause, Peer,
+    Secret, Traffic, Wakeups,
 };
 
 use super::failing::{channel_error, command_invalid, not_allowed};
@@ -82,38 +83,6 @@ impl Phase {
     }
 }
 
-/// Why no frame is worked off; a set.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pause(u8);
-
-impl Pause {
-    /// A publish or commit waits for room.
-    pub(super) const ROOM: Pause = Pause(1);
-    /// The peer does not read its answers.
-    pub(super) const OUTPUT: Pause = Pause(1 << 1);
-    /// A channel has as many unconfirmed publishes as it may.
-    pub(super) const UNCONFIRMED: Pause = Pause(1 << 2);
-    /// The server is asked about credentials.
-    pub(super) const CREDENTIALS: Pause = Pause(1 << 3);
-
-    #[inline]
-    pub(super) fn any(self) -> bool {
-        self.0 != 0
-    }
-
-    pub(super) fn has(self, other: Pause) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    pub(super) fn set(&mut self, other: Pause) {
-        self.0 |= other.0;
-    }
-
-    pub(super) fn clear(&mut self, other: Pause) {
-        self.0 &= !other.0;
-    }
-}
-
 /// What the client said of itself in `start-ok`.
 #[derive(Default)]
 pub(super) struct Client {
@@ -155,15 +124,6 @@ pub(super) struct Open {
     pub(super) admission: Admission,
 }
 
-/// Work done, for listings.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Traffic {
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-    pub(super) messages_in: u64,
-    pub(super) messages_out: u64,
-}
-
 /// Everything of a connection that its channels share.
 pub(super) struct Connection {
     pub(super) front: Arc<FrontEnd>,
@@ -194,8 +154,7 @@ pub(super) struct Connection {
     pub(super) confirming: Vec<u16>,
     /// Whether some of those can be confirmed now.
     pub(super) confirms_due: bool,
-    /// Exclusive queues declared here, by name.
-    pub(super) exclusive: HashSet<Box<str>>,
+    pub(super) exclusive: ExclusiveQueues,
     pub(super) traffic: Traffic,
     /// Something came since the last tick.
     pub(super) heard: bool,
@@ -212,9 +171,10 @@ impl Connection {
         notify: Arc<dyn Notify>,
         token: u64,
     ) -> Connection {
+        let owner = front.next_owner();
         Connection {
             wakeups: Arc::new(Wakeups::new(notify, token)),
-            owner: front.next_owner(),
+            owner,
             front,
             peer,
             phase: Phase::Header,
@@ -234,7 +194,7 @@ impl Connection {
             ready: VecDeque::new(),
             confirming: Vec::new(),
             confirms_due: false,
-            exclusive: HashSet::new(),
+            exclusive: ExclusiveQueues::new(owner),
             traffic: Traffic::default(),
             heard: false,
             spoke: false,

@@ -1,9 +1,9 @@
 //! How channels and connections end: by an error, by the server, by the loss of the socket.
 
-use wherry_session::Failure;
+use wherry_session::{Failure, Pause};
 
 use super::channel::End;
-use super::connection::{Pause, Phase};
+use super::connection::Phase;
 use super::content::Expect;
 use super::failing::{reply_code, reply_text};
 use super::output::short;
@@ -92,16 +92,7 @@ impl State {
         self.cn.confirming.clear();
         self.input.clear();
         if let Some(open) = self.cn.open.take() {
-            for name in std::mem::take(&mut self.cn.exclusive) {
-                let mine = open
-                    .host
-                    .queue(&name)
-                    .is_ok_and(|queue| queue.options().exclusive == Some(self.cn.owner));
-                if mine {
-                    // Not in the journal, which therefore cannot refuse.
-                    let _ = open.host.delete_queue(&name, false, false);
-                }
-            }
+            self.cn.exclusive.delete_all(&open.host);
             self.cn.front.counters().connections_closed.add(1);
         }
         self.count();

@@ -26,12 +26,9 @@ impl State {
             frame_max: cn.frame_max,
             heartbeat_seconds: cn.heartbeat_seconds,
             channels: self.channels.open,
-            bytes_in: cn.traffic.bytes_in,
-            bytes_out: cn.traffic.bytes_out,
-            messages_in: cn.traffic.messages_in,
-            messages_out: cn.traffic.messages_out,
             ..SessionInfo::default()
         };
+        cn.traffic.describe(&mut info);
         for ch in self.channels.iter() {
             info.consumers += ch.consumers.len() + usize::from(ch.reply.is_some());
             info.unacked += ch.handouts.live();

@@ -31,7 +31,6 @@ mod dispatch;
 mod ending;
 mod failing;
 mod info;
-mod input;
 mod output;
 mod publish;
 mod reply;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use wherry_engine::properties::PropertiesView;
 use wherry_engine::table::{TableView, ValueView};
 use wherry_engine::{Delay, Error, Exchange, ExchangeKind, Message, NewMessage, Ticket};
-use wherry_session::{Access, Action, Failure, Replies, Resource};
+use wherry_session::{Access, Action, Failure, Pause, Replies, Resource};
 
 use super::channel::Channel;
-use super::connection::{Connection, Pause};
+use super::connection::Connection;
 use super::content::{self, Expect};
 use super::failing::{access_refused, internal_error, not_implemented, precondition_failed};
 use super::reply;

@@ -7,23 +7,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wherry_engine::Broker;
-use wherry_session::Failure;
+use wherry_session::{Failure, Input, Pause};
 
 use super::channel::{Channel, End};
-use super::connection::{Connection, Pause, Phase};
+use super::connection::{Connection, Phase};
 use super::content::Expect;
 use super::deliver::Writer;
 use super::failing::{
     channel_error, command_invalid, frame_error, not_allowed, not_implemented, resource_error,
     unexpected_frame,
 };
-use super::input::Input;
 use super::stuck::Stuck;
 use super::time::Times;
 use super::{dispatch, publish, tx};
 use crate::codec::{
     Frame, FrameKind, Method, MethodError, PROTOCOL_HEADER, ProtocolHeader, method_ids,
-    parse_frame, parse_protocol_header,
+    missing_bytes, parse_frame, parse_protocol_header,
 };
 
 /// Clients number their channels from 1: those below this are in a table, which costs eight bytes for each number up to the
@@ -103,8 +102,6 @@ pub(super) struct State {
     pub(super) input: Input,
     pub(super) writer: Writer,
     pub(super) times: Times,
-    /// Messages that the front end's counters know of.
-    counted_in: u64,
 }
 
 /// What a method on a channel asks of the connection.
@@ -125,7 +122,6 @@ impl State {
             input: Input::default(),
             writer: Writer::default(),
             times: Times::default(),
-            counted_in: 0,
         }
     }
 
@@ -138,16 +134,13 @@ impl State {
             return;
         }
         self.cn.heard = true;
-        self.cn.traffic.bytes_in += bytes.len() as u64;
-        self.cn
-            .front
-            .counters()
-            .bytes_received
-            .add(bytes.len() as u64);
+        let counters = self.cn.front.counters();
+        self.cn.traffic.received(bytes.len(), counters);
         let mut rest = bytes;
         // What is kept while nothing pauses is the beginning of a frame: only what it lacks is copied to it.
         while !self.input.is_empty() && !self.is_paused() && !rest.is_empty() {
-            let (lacking, behind) = rest.split_at(self.input.missing().min(rest.len()));
+            let (lacking, behind) =
+                rest.split_at(missing_bytes(self.input.bytes()).min(rest.len()));
             self.input.push(lacking);
             rest = behind;
             self.work_off();
@@ -182,11 +175,7 @@ impl State {
     }
 
     pub(super) fn count(&mut self) {
-        let new = self.cn.traffic.messages_in - self.counted_in;
-        if new != 0 {
-            self.cn.front.counters().published.add(new);
-            self.counted_in = self.cn.traffic.messages_in;
-        }
+        self.cn.traffic.count_published(self.cn.front.counters());
     }
 
     pub(super) fn is_paused(&self) -> bool {

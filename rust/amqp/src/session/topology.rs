@@ -376,7 +376,7 @@ pub(super) fn declare_queue(
         host.declare_queue(name, options)?
     };
     if flags.special {
-        remember_exclusive(cn, &host, queue.name());
+        cn.exclusive.remember(&host, queue.name());
     }
     declared(ch, cn, &queue, flags.no_wait, ticket);
     Ok(())
@@ -389,18 +389,6 @@ fn check_queue_room(cn: &Connection, host: &VirtualHost, name: &str) -> Result<(
         check(host.queues().len() as u64)?;
     }
     Ok(())
-}
-
-/// Exclusive queues are deleted with their connection. Names of those that went before are swept out now and then.
-fn remember_exclusive(cn: &mut Connection, host: &VirtualHost, name: &str) {
-    if cn.exclusive.len() == cn.exclusive.capacity() && cn.exclusive.len() >= 64 {
-        let owner = Some(cn.owner);
-        cn.exclusive.retain(|name| {
-            host.queue(name)
-                .is_ok_and(|queue| queue.options().exclusive == owner)
-        });
-    }
-    cn.exclusive.insert(name.into());
 }
 
 /// The short name of direct replies exists always, a long one while its consumer does.
@@ -469,7 +457,7 @@ pub(super) fn delete_queue(
         }
         other => other?,
     };
-    cn.exclusive.remove(name);
+    cn.exclusive.forget(name);
     let method = Method::QueueDeleteOk {
         message_count: saturated(count),
     };

@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use wherry_engine::{Error, Exchange, NewMessage, Outcome, Transaction, VirtualHost};
-use wherry_session::{Failure, Handout, Handouts};
+use wherry_session::{Failure, Handout, Handouts, Pause};
 
 use super::channel::{Channel, DUPLICATE_SLOT, Turn};
-use super::connection::{Connection, Pause};
+use super::connection::Connection;
 use super::failing::precondition_failed;
 use super::publish::{give_back, refusal};
 use super::stuck::{Stuck, StuckPublish};

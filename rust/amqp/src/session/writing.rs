@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use wherry_engine::{ObstacleKind, Ticket};
-use wherry_session::{Failure, FrontEnd, Status, Verdict};
+use wherry_session::{Failure, FrontEnd, Pause, Status, Verdict};
 
 use super::channel::Channel;
-use super::connection::{Pause, Phase};
+use super::connection::Phase;
 use super::deliver;
 use super::output::short;
 use super::state::State;
@@ -42,8 +42,7 @@ impl State {
         let written = out.len() - start;
         if written != 0 {
             self.cn.spoke |= written > std::mem::take(&mut self.cn.heartbeat_bytes);
-            self.cn.traffic.bytes_out += written as u64;
-            self.cn.front.counters().bytes_sent.add(written as u64);
+            self.cn.traffic.sent(written, self.cn.front.counters());
         }
     }
 

@@ -8,13 +8,13 @@
 //!
 //! Every error is an ERROR frame and the end: STOMP has no other answer.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use wherry_engine::{Notify, OwnerId, Queue, Ticket, VirtualHost};
 use wherry_session::{
-    Access, Admission, ChannelAdmission, Credentials, Failure, FailureKind, FrontEnd, Limits, Peer,
-    Secret, Wakeups,
+    Access, Admission, ChannelAdmission, Credentials, ExclusiveQueues, Failure, FailureKind,
+    FrontEnd, Limits, Pause, Peer, Secret, Traffic, Wakeups,
 };
 
 use super::output::Output;
@@ -67,38 +67,6 @@ impl Phase {
     }
 }
 
-/// Why no frame is worked off; a set.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pause(u8);
-
-impl Pause {
-    /// A publish or commit waits for room.
-    pub(super) const ROOM: Pause = Pause(1);
-    /// The peer does not read its answers.
-    pub(super) const OUTPUT: Pause = Pause(1 << 1);
-    /// As many receipts wait for the disk as may.
-    pub(super) const RECEIPTS: Pause = Pause(1 << 2);
-    /// The server is asked about credentials.
-    pub(super) const CREDENTIALS: Pause = Pause(1 << 3);
-
-    #[inline]
-    pub(super) fn any(self) -> bool {
-        self.0 != 0
-    }
-
-    pub(super) fn has(self, other: Pause) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    pub(super) fn set(&mut self, other: Pause) {
-        self.0 |= other.0;
-    }
-
-    pub(super) fn clear(&mut self, other: Pause) {
-        self.0 &= !other.0;
-    }
-}
-
 /// What login gave.
 pub(super) struct Open {
     pub(super) host: Arc<VirtualHost>,
@@ -107,15 +75,6 @@ pub(super) struct Open {
     access_version: u64,
     /// Count the connection, and the one channel that it is like, until they are dropped.
     _admission: (Admission, ChannelAdmission),
-}
-
-/// Work done, for listings.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Traffic {
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-    pub(super) messages_in: u64,
-    pub(super) messages_out: u64,
 }
 
 /// Everything of a connection but its subscriptions and transactions.
@@ -146,8 +105,7 @@ pub(super) struct Connection {
     pub(super) stuck: Option<Stuck>,
     /// Subscriptions that may have something to deliver, in the order in which they are served.
     pub(super) ready: VecDeque<u32>,
-    /// Exclusive queues declared here, by name.
-    pub(super) exclusive: HashSet<Box<str>>,
+    pub(super) exclusive: ExclusiveQueues,
     /// Queues of `/queue` destinations that were declared here.
     declared: HashMap<Box<str>, Arc<Queue>>,
     pub(super) traffic: Traffic,
@@ -185,9 +143,10 @@ impl Connection {
         notify: Arc<dyn Notify>,
         token: u64,
     ) -> Connection {
+        let owner = front.next_owner();
         Connection {
             wakeups: Arc::new(Wakeups::new(notify, token)),
-            owner: front.next_owner(),
+            owner,
             front,
             settings,
             peer,
@@ -205,7 +164,7 @@ impl Connection {
             latest: Ticket::NONE,
             stuck: None,
             ready: VecDeque::new(),
-            exclusive: HashSet::new(),
+            exclusive: ExclusiveQueues::new(owner),
             declared: HashMap::new(),
             traffic: Traffic::default(),
             heard: false,
@@ -356,21 +315,6 @@ impl Connection {
         None
     }
 
-    /// An exclusive queue was declared. Names of those that went before are swept out now and then.
-    pub(super) fn remember_exclusive(&mut self, queue: &Queue) {
-        if self.exclusive.len() == self.exclusive.capacity()
-            && self.exclusive.len() >= 64
-            && let Some(open) = &self.open
-        {
-            let (host, owner) = (open.host.clone(), Some(self.owner));
-            self.exclusive.retain(|name| {
-                host.queue(name)
-                    .is_ok_and(|queue| queue.options().exclusive == owner)
-            });
-        }
-        self.exclusive.insert(queue.name().into());
-    }
-
     /// A queue of that name that this connection has declared, and that is there still.
     pub(super) fn declared(&self, name: &str) -> Option<Arc<Queue>> {
         let queue = self.declared.get(name)?;
@@ -390,16 +334,7 @@ impl Connection {
         let Some(open) = self.open.take() else {
             return;
         };
-        for name in std::mem::take(&mut self.exclusive) {
-            let mine = open
-                .host
-                .queue(&name)
-                .is_ok_and(|queue| queue.options().exclusive == Some(self.owner));
-            if mine {
-                // It may be durable, and the journal may have failed: then it goes with the next start.
-                let _ = open.host.delete_queue(&name, false, false);
-            }
-        }
+        self.exclusive.delete_all(&open.host);
         self.front.counters().connections_closed.add(1);
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn declare(
         host.declare_queue(name, options)?
     };
     if life.exclusive {
-        cn.remember_exclusive(&queue);
+        cn.exclusive.remember(&host, queue.name());
     }
     Ok((queue, ticket))
 }
@@ -229,7 +229,7 @@ pub(super) fn delete(cn: &mut Connection, name: &str) -> Result<Ticket, Refusal>
         Err(Error::UnknownQueue { .. }) => Ticket::NONE,
         Err(error) => return Err(error.into()),
     };
-    cn.exclusive.remove(name);
+    cn.exclusive.forget(name);
     Ok(ticket)
 }
 

@@ -41,12 +41,9 @@ impl State {
                 .map_or(0, |ms| u16::try_from(ms / 1000).unwrap_or(u16::MAX)),
             channels: usize::from(running),
             unconfirmed: cn.output.held(),
-            bytes_in: cn.traffic.bytes_in,
-            bytes_out: cn.traffic.bytes_out,
-            messages_in: cn.traffic.messages_in,
-            messages_out: cn.traffic.messages_out,
             ..SessionInfo::default()
         };
+        cn.traffic.describe(&mut info);
         for one in self.core.subscriptions.iter() {
             info.consumers += usize::from(!one.leaving);
             info.unacked += one.consumer.unacked();

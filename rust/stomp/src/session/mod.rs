@@ -31,7 +31,6 @@ mod destination;
 mod endpoint;
 mod headers;
 mod info;
-mod input;
 mod message_head;
 mod output;
 mod refusal;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use wherry_engine::{
     ConsumerOptions, Delay, Error, Exchange, ExchangeKind, Message, NewMessage, Queue, Ticket,
 };
-use wherry_session::{Action, Failure, FailureKind, Replies, Resource};
+use wherry_session::{Action, Failure, FailureKind, Pause, Replies, Resource};
 
-use super::connection::{Connection, Pause};
+use super::connection::Connection;
 use super::destination::{Destination, TOPIC_EXCHANGE, not_for};
 use super::endpoint;
 use super::headers::{self, Noted};
@@ -275,12 +275,13 @@ fn temporary_queue(core: &mut Core, destination: &str) -> Result<String, Refusal
         ..wherry_engine::QueueOptions::default()
     };
     let open = cn.open()?;
-    let name = open.host.generated_queue_name();
+    let host = open.host.clone();
+    let name = host.generated_queue_name();
     for action in [Action::Configure, Action::Read] {
         open.access.check(action, Resource::Queue(&name))?;
     }
-    let (queue, _) = open.host.declare_queue_generated(&name, life)?;
-    cn.remember_exclusive(&queue);
+    let (queue, _) = host.declare_queue_generated(&name, life)?;
+    cn.exclusive.remember(&host, queue.name());
     let options = ConsumerOptions {
         tag: String::new(),
         no_ack: true,

@@ -6,13 +6,10 @@
 use std::sync::Arc;
 
 use wherry_engine::{Broker, Notify, Ticket};
-use wherry_session::{Failure, FailureKind, FrontEnd, Peer, Status};
+use wherry_session::{Failure, FailureKind, FrontEnd, Input, Pause, Peer, Status};
 
-use super::connection::{
-    Connection, HANDSHAKE_BYTES_MAX, Pause, Phase, frame_limits, handshake_limits,
-};
+use super::connection::{Connection, HANDSHAKE_BYTES_MAX, Phase, frame_limits, handshake_limits};
 use super::deliver::Writer;
-use super::input::Input;
 use super::refusal::{Refusal, shown};
 use super::send::{Sender, Stuck};
 use super::subscriptions::{Subscription, Subscriptions, Turn};
@@ -48,8 +45,6 @@ pub(super) struct Core {
     pub(super) transactions: Transactions,
     pub(super) sender: Sender,
     writer: Writer,
-    /// Messages that the front end's counters know of.
-    counted_in: u64,
 }
 
 pub(super) struct State {
@@ -121,7 +116,7 @@ impl Core {
             cn.front.counters().confirmed.add(1);
         }
         if cn.output.held() >= cn.limits().unconfirmed_per_channel_max as usize {
-            cn.pause.set(Pause::RECEIPTS);
+            cn.pause.set(Pause::UNCONFIRMED);
         }
     }
 
@@ -246,11 +241,7 @@ impl Core {
     }
 
     fn count(&mut self) {
-        let new = self.cn.traffic.messages_in - self.counted_in;
-        if new != 0 {
-            self.cn.front.counters().published.add(new);
-            self.counted_in = self.cn.traffic.messages_in;
-        }
+        self.cn.traffic.count_published(self.cn.front.counters());
     }
 
     fn is_paused(&self) -> bool {
@@ -280,7 +271,7 @@ impl Core {
         }
         let most = self.cn.limits().unconfirmed_per_channel_max as usize;
         if self.cn.output.held() < most {
-            self.cn.pause.clear(Pause::RECEIPTS);
+            self.cn.pause.clear(Pause::UNCONFIRMED);
         }
     }
 
@@ -335,7 +326,6 @@ impl State {
                 transactions: Transactions::default(),
                 sender: Sender::default(),
                 writer: Writer::default(),
-                counted_in: 0,
             },
             parser: Parser::new(limits),
             ahead: Ahead::new(limits),
@@ -352,8 +342,7 @@ impl State {
             return;
         }
         cn.heard = true;
-        cn.traffic.bytes_in += bytes.len() as u64;
-        cn.front.counters().bytes_received.add(bytes.len() as u64);
+        cn.traffic.received(bytes.len(), cn.front.counters());
         let mut rest = bytes;
         // What is kept while nothing pauses is the beginning of a frame: only what it lacks is copied to it.
         while !self.input.is_empty() && !self.core.is_paused() && !rest.is_empty() {
@@ -521,8 +510,7 @@ impl State {
         if written != 0 {
             let cn = &mut self.core.cn;
             cn.spoke = true;
-            cn.traffic.bytes_out += written as u64;
-            cn.front.counters().bytes_sent.add(written as u64);
+            cn.traffic.sent(written, cn.front.counters());
         }
     }
 
