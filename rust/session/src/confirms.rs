@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 
 use wherry_engine::Ticket;
 
+use crate::awaiting_disk::AwaitingDisk;
+
 /// Publishes that room is kept for; a client's usual window.
 const KEPT: usize = 1024;
 
@@ -54,8 +56,8 @@ pub struct Confirms {
     window: VecDeque<State>,
     /// Numbers given before the window.
     base: u64,
-    /// In order of tickets.
-    waiting: VecDeque<(Ticket, u64)>,
+    /// Numbers of those that wait for the disk.
+    waiting: AwaitingDisk<u64>,
     /// Decided since the last settlement.
     decided: Vec<u64>,
     unconfirmed: usize,
@@ -110,11 +112,8 @@ impl Confirms {
         }
         if ticket == Ticket::NONE {
             self.decided.push(number);
-        } else if self.waiting.back().is_none_or(|&(last, _)| last <= ticket) {
-            self.waiting.push_back((ticket, number));
         } else {
-            let place = self.waiting.partition_point(|&(other, _)| other <= ticket);
-            self.waiting.insert(place, (ticket, number));
+            self.waiting.push(ticket, number);
         }
     }
 
@@ -128,7 +127,7 @@ impl Confirms {
 
     /// What waits for the disk never gets there: all of it is to be nacked.
     pub fn fail_waiting(&mut self) {
-        while let Some((_, number)) = self.waiting.pop_front() {
+        while let Some(number) = self.waiting.pop_any() {
             if let Some(state @ State::Waiting) = self.state(number) {
                 *state = State::Decided(Verdict::Nack);
                 self.decided.push(number);
@@ -139,11 +138,7 @@ impl Confirms {
     /// Gives out all answers that are due when everything up to `durable` is on stable storage. Returns how many
     /// publishes they answer.
     pub fn settle(&mut self, durable: Ticket, emit: &mut impl FnMut(Confirm)) -> usize {
-        while let Some(&(ticket, number)) = self.waiting.front() {
-            if ticket > durable {
-                break;
-            }
-            self.waiting.pop_front();
+        while let Some(number) = self.waiting.pop(durable) {
             if let Some(state @ State::Waiting) = self.state(number) {
                 *state = State::Decided(Verdict::Ack);
                 self.decided.push(number);
@@ -159,9 +154,7 @@ impl Confirms {
         if self.window.capacity() > 4 * (self.window.len() + KEPT) {
             self.window.shrink_to(2 * self.window.len());
         }
-        if self.waiting.capacity() > 4 * (self.waiting.len() + KEPT) {
-            self.waiting.shrink_to(2 * self.waiting.len());
-        }
+        self.waiting.shrink(KEPT);
         before - self.unconfirmed
     }
 
@@ -245,7 +238,7 @@ impl Confirms {
     /// Bytes on the heap, about.
     pub fn heap_bytes(&self) -> usize {
         self.window.capacity() * size_of::<State>()
-            + self.waiting.capacity() * size_of::<(Ticket, u64)>()
+            + self.waiting.heap_bytes()
             + self.decided.capacity() * size_of::<u64>()
     }
 }

@@ -263,7 +263,8 @@ impl FrontEnd {
         })
     }
 
-    /// Whether a virtual host that has `queues_now` queues may have one more.
+    /// Whether a virtual host may have one more queue. How many it has is asked only where there is a limit: counting visits
+    /// every queue.
     ///
     /// # Errors
     /// [`FailureKind::PreconditionFailed`] with the limit.
@@ -271,13 +272,13 @@ impl FrontEnd {
         &self,
         virtual_host: &str,
         queue: &str,
-        queues_now: u64,
+        queues_now: impl FnOnce() -> u64,
     ) -> Result<(), Failure> {
         let own = self.access.load().limits_of_virtual_host(virtual_host);
         let max = own
             .queues_max
             .unwrap_or(self.limits.queues_per_virtual_host_max);
-        if queues_now < max {
+        if max == u64::MAX || queues_now() < max {
             return Ok(());
         }
         Err(Failure::precondition_failed(format!(

@@ -15,19 +15,11 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use wherry_engine::{Message, Notify};
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
+use crate::random_name::{RANDOM_LETTERS, random_letters};
 
 /// The name that clients consume, and the beginning of the name that they get.
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
-
-/// Random bytes of a name.
-const SECRET_BYTES: usize = 16;
-
-/// Letters of the secret: six bits each.
-const SECRET_LETTERS: usize = (SECRET_BYTES * 8).div_ceil(6);
-
-/// The URL-safe alphabet of RFC 4648, which needs no escaping anywhere that names are written.
-const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// What a waiting reply takes beside its content, so that empty ones count.
 const REPLY_OVERHEAD_BYTES: u64 = 64;
@@ -35,15 +27,7 @@ const REPLY_OVERHEAD_BYTES: u64 = 64;
 /// Places for replies that an empty inbox keeps.
 const KEPT_MAX: usize = 64;
 
-type Secret = [u8; SECRET_LETTERS];
-
-fn letters(random: [u8; SECRET_BYTES]) -> Secret {
-    let bits = u128::from_be_bytes(random);
-    std::array::from_fn(|i| {
-        let shift = 6 * (SECRET_LETTERS - 1 - i);
-        LETTERS[(bits >> shift & 63) as usize]
-    })
-}
+type Secret = [u8; RANDOM_LETTERS];
 
 /// The secret in a routing key, if it is one of a reply.
 fn secret(name: &str) -> Option<Secret> {
@@ -93,7 +77,7 @@ impl Replies {
     /// empty inbox, on the sender's thread.
     ///
     /// # Errors
-    /// [`FailureKind::InternalError`] when the system has no random numbers.
+    /// [`FailureKind::InternalError`](crate::FailureKind::InternalError) when the system has no random numbers.
     pub fn open(
         &self,
         notify: Arc<dyn Notify>,
@@ -107,16 +91,8 @@ impl Replies {
             notify,
             token,
         });
-        let mut random = [0; SECRET_BYTES];
-        getrandom::fill(&mut random).map_err(|error| {
-            Failure::new(
-                FailureKind::InternalError,
-                format!("no random numbers: {error}"),
-            )
-        })?;
-        let secret = letters(random);
+        let secret = random_letters()?;
         self.registry.inboxes.write().insert(secret, inbox.clone());
-        // ASCII, from the alphabet above.
         let text: String = secret.iter().map(|&letter| char::from(letter)).collect();
         Ok(ReplyInbox {
             registry: self.registry.clone(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use wherry_engine::{Consumer, Outcome, SharedPrefetch};
-use wherry_session::{ChannelAdmission, Confirms, Handouts};
+use wherry_session::{ChannelAdmission, Confirms, End, Handouts, Slots, Turn};
 
 use super::connection::Connection;
 use super::content::{Draft, Expect};
@@ -39,19 +39,6 @@ pub(super) enum Role {
     Leaving,
 }
 
-/// Where a consumer stands between two visits of the writer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Asked its queue for a notice.
-    Armed,
-    /// Is in the connection's list of those to visit.
-    Listed,
-    /// The channel may have no more deliveries; listed again when it may.
-    Parked,
-    /// Has as many unsettled deliveries as it may; listed again when one is settled.
-    Full,
-}
-
 pub(super) struct Holder {
     pub(super) consumer: Arc<Consumer>,
     pub(super) role: Role,
@@ -69,15 +56,6 @@ struct Getter {
     slot: u32,
 }
 
-/// How a channel or connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The client closed it.
-    Clean,
-    /// An error, or the socket is gone.
-    Lost,
-}
-
 pub(super) struct Channel {
     pub(super) number: u16,
     /// `channel.close` was sent; only its answer counts.
@@ -90,8 +68,7 @@ pub(super) struct Channel {
     pub(super) listed_confirming: bool,
     pub(super) tx: Option<Box<Tx>>,
     pub(super) handouts: Handouts,
-    pub(super) holders: Vec<Option<Holder>>,
-    free: Vec<u32>,
+    pub(super) holders: Slots<Holder>,
     /// Slots of consumers by tag.
     pub(super) consumers: HashMap<Box<str>, u32>,
     getters: Vec<Getter>,
@@ -119,8 +96,7 @@ impl Channel {
             listed_confirming: false,
             tx: None,
             handouts: Handouts::new(),
-            holders: Vec::new(),
-            free: Vec::new(),
+            holders: Slots::default(),
             consumers: HashMap::new(),
             getters: Vec::new(),
             reply: None,
@@ -135,36 +111,7 @@ impl Channel {
 
     #[inline]
     pub(super) fn holder(&mut self, slot: u32) -> Option<&mut Holder> {
-        self.holders.get_mut(slot as usize)?.as_mut()
-    }
-
-    /// The slot that the next holder gets.
-    pub(super) fn next_slot(&self) -> u32 {
-        self.free
-            .last()
-            .copied()
-            .unwrap_or(self.holders.len() as u32)
-    }
-
-    /// Puts a holder into `next_slot`.
-    pub(super) fn add_holder(&mut self, holder: Holder) -> u32 {
-        match self.free.pop() {
-            Some(slot) => {
-                self.holders[slot as usize] = Some(holder);
-                slot
-            }
-            None => {
-                self.holders.push(Some(holder));
-                (self.holders.len() - 1) as u32
-            }
-        }
-    }
-
-    /// Takes a holder out; what its consumer holds still is released when it is dropped.
-    pub(super) fn remove_holder(&mut self, slot: u32) -> Option<Holder> {
-        let holder = self.holders.get_mut(slot as usize)?.take()?;
-        self.free.push(slot);
-        Some(holder)
+        self.holders.get_mut(slot)
     }
 
     /// After something of a leaving slot was settled: lets it go if that was the last.
@@ -173,7 +120,7 @@ impl Channel {
             .holder(slot)
             .is_some_and(|holder| holder.role == Role::Leaving);
         if leaving && !self.has_unsettled(slot) {
-            self.remove_holder(slot);
+            self.holders.remove(slot); // what its consumer holds still is released
         }
     }
 
@@ -191,7 +138,7 @@ impl Channel {
         holder.consumer.cancel_keeping();
         holder.role = Role::Leaving;
         if !unsettled {
-            self.remove_holder(slot);
+            self.holders.remove(slot); // what its consumer holds still is released
         }
     }
 
@@ -201,7 +148,7 @@ impl Channel {
         let holders = &self.holders;
         let mut stale: SmallVec<[u32; 4]> = SmallVec::new();
         self.getters.retain(|getter| {
-            let Some(Some(holder)) = holders.get(getter.slot as usize) else {
+            let Some(holder) = holders.get(getter.slot) else {
                 return false;
             };
             if holder.consumer.is_cancelled() {
@@ -225,7 +172,7 @@ impl Channel {
             self.retire(oldest.slot);
         }
         let no_ack = holder.no_ack;
-        let slot = self.add_holder(holder);
+        let slot = self.holders.add(holder);
         self.getters.push(Getter { no_ack, slot });
         slot
     }
@@ -242,7 +189,7 @@ impl Channel {
             return;
         }
         let shared = self.prefetch_global.get_or_insert_with(SharedPrefetch::new);
-        for holder in self.holders.iter().flatten() {
+        for holder in self.holders.iter() {
             if holder.role != Role::Getting {
                 holder.consumer.share_prefetch(shared);
             }
@@ -296,7 +243,7 @@ impl Channel {
         let Some(prefetch) = self.prefetch_live.take() else {
             return;
         };
-        for slot in 0..self.holders.len() as u32 {
+        for slot in self.holders.numbers() {
             let Some(holder) = self.holder(slot) else {
                 continue;
             };
@@ -318,14 +265,10 @@ impl Channel {
         self.consumers.clear();
         self.getters.clear();
         self.parked.clear();
-        self.free.clear();
         self.confirms = Confirms::new();
         self.listed_confirming = false;
-        for holder in std::mem::take(&mut self.holders).into_iter().flatten() {
-            match end {
-                End::Clean => holder.consumer.cancel(),
-                End::Lost => holder.consumer.cancel_lost(),
-            }
+        for holder in self.holders.drain() {
+            end.cancel(&holder.consumer);
         }
         self.handouts = Handouts::new();
     }

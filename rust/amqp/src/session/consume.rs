@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use wherry_engine::table::TableView;
 use wherry_engine::{ConsumerOptions, Queue};
-use wherry_session::{Action, Failure, REPLY_TO, Resource, arguments};
+use wherry_session::{Action, Failure, REPLY_TO, Resource, Turn, arguments};
 
-use super::channel::{Channel, Holder, REPLY_SLOT, Role, Turn};
+use super::channel::{Channel, Holder, REPLY_SLOT, Role};
 use super::connection::Connection;
 use super::deliver::{delivery_guess, properties_of};
 use super::failing::{not_allowed, not_implemented, precondition_failed};
@@ -44,7 +44,7 @@ pub(super) fn consume(
     check_depth(cn, table)?;
     let asked = arguments::consume_arguments(host.name(), &name, table)?;
     let queue = find_queue(cn, &host, &name)?;
-    let slot = ch.next_slot();
+    let slot = ch.holders.next_number();
     let options = ConsumerOptions {
         tag: tag.to_string(),
         prefetch: ch.prefetch,
@@ -68,7 +68,7 @@ pub(super) fn consume(
         cn.output
             .send(ch.number, &Method::BasicConsumeOk { consumer_tag: &tag });
     }
-    let slot = ch.add_holder(holder);
+    let slot = ch.holders.add(holder);
     ch.consumers.insert(tag, slot);
     ch.prefetch_live = None;
     ch.list(cn, slot);

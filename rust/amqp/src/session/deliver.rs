@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::Value;
 use wherry_engine::{Delivery, Message};
+use wherry_session::Turn;
 
-use super::channel::{Channel, DUPLICATE_SLOT, REPLY_SLOT, Role, Turn};
+use super::channel::{Channel, DUPLICATE_SLOT, REPLY_SLOT, Role};
 use super::connection::Connection;
 use super::state::Channels;
 use crate::codec::{Method, write_deliver};
@@ -240,16 +241,9 @@ fn rest(ch: &mut Channel, slot: u32) -> bool {
     let Some(holder) = ch.holder(slot) else {
         return false;
     };
-    let prefetch = holder.consumer.prefetch() as usize;
-    let full = prefetch != 0 && !holder.no_ack && holder.consumer.unacked() >= prefetch;
-    // With a lease room may come without the client's doing, so the engine has to tell.
-    if full && !holder.has_lease && !holder.consumer.queue().has_lease() {
-        holder.turn = Turn::Full;
-        return false;
-    }
-    let again = holder.consumer.arm();
-    holder.turn = if again { Turn::Listed } else { Turn::Armed };
-    again
+    let is_lending = || holder.has_lease || holder.consumer.queue().has_lease();
+    holder.turn = Turn::after_less(&holder.consumer, holder.no_ack, is_lending);
+    holder.turn == Turn::Listed
 }
 
 /// A notice came for a slot.
@@ -293,7 +287,7 @@ fn write_one(
     delivery: &Delivery,
     out: &mut Vec<u8>,
 ) {
-    let Some(Some(holder)) = ch.holders.get_mut(slot as usize) else {
+    let Some(holder) = ch.holders.get_mut(slot) else {
         return;
     };
     let tag = if holder.no_ack {

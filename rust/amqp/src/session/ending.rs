@@ -1,8 +1,7 @@
 //! How channels and connections end: by an error, by the server, by the loss of the socket.
 
-use wherry_session::{Failure, Pause};
+use wherry_session::{End, Failure, Pause};
 
-use super::channel::End;
 use super::connection::Phase;
 use super::content::Expect;
 use super::failing::{reply_code, reply_text};

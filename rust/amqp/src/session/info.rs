@@ -52,7 +52,7 @@ impl State {
 
 fn channel_info(ch: &Channel) -> ChannelInfo {
     let holders = ch.consumers.values();
-    let holders = holders.filter_map(|slot| ch.holders.get(*slot as usize)?.as_ref());
+    let holders = holders.filter_map(|slot| ch.holders.get(*slot));
     let mut consumers: Vec<_> = holders.map(|holder| holder.consumer.id()).collect();
     consumers.sort_unstable();
     ChannelInfo {

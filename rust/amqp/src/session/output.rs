@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use wherry_engine::Ticket;
+use wherry_session::OutputBuffer;
 
 use crate::codec::{Method, write_content};
 
@@ -20,7 +21,7 @@ struct Held {
 
 #[derive(Default)]
 pub(super) struct Output {
-    ready: Vec<u8>,
+    ready: OutputBuffer,
     held: VecDeque<Held>,
     held_bytes: usize,
     /// Held answers by channel; no entry for none.
@@ -82,7 +83,7 @@ impl Output {
         if self.is_holding(channel) {
             self.hold(channel, Ticket::NONE, write);
         } else {
-            write(&mut self.ready);
+            write(self.ready.bytes());
         }
     }
 
@@ -122,7 +123,7 @@ impl Output {
             && let Some(held) = self.held.pop_front()
         {
             self.held_bytes -= held.bytes.len();
-            self.ready.extend_from_slice(&held.bytes);
+            self.ready.bytes().extend_from_slice(&held.bytes);
             if let Some(count) = self.held_on.get_mut(&held.channel) {
                 *count -= 1;
                 if *count == 0 {
@@ -135,20 +136,12 @@ impl Output {
 
     /// Bytes that belong to no channel's order: the handshake, heartbeats.
     pub(super) fn raw(&mut self) -> &mut Vec<u8> {
-        &mut self.ready
+        self.ready.bytes()
     }
 
     /// Moves what is ready to the end of `out`.
     pub(super) fn move_into(&mut self, out: &mut Vec<u8>) {
-        if out.is_empty() && out.capacity() <= self.ready.capacity() {
-            std::mem::swap(out, &mut self.ready);
-        } else {
-            out.append(&mut self.ready);
-        }
-        // An idle connection keeps no large buffer.
-        if self.ready.capacity() > 4096 {
-            self.ready = Vec::new();
-        }
+        self.ready.move_into(out);
     }
 
     /// What was held back is not true any more, or is not wanted: the connection ends.

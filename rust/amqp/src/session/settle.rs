@@ -10,9 +10,9 @@
 
 use smallvec::SmallVec;
 use wherry_engine::{Error, Outcome};
-use wherry_session::{Failure, Settled};
+use wherry_session::{Failure, Settled, Turn};
 
-use super::channel::{Channel, DUPLICATE_SLOT, Turn};
+use super::channel::{Channel, DUPLICATE_SLOT};
 use super::connection::Connection;
 
 /// Consumers that one settlement concerns: nearly always one.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wherry_engine::Broker;
-use wherry_session::{Failure, Input, Pause};
+use wherry_session::{End, Failure, Input, Pause};
 
-use super::channel::{Channel, End};
+use super::channel::Channel;
 use super::connection::{Connection, Phase};
 use super::content::Expect;
 use super::deliver::Writer;

@@ -1,9 +1,9 @@
 //! Time: heartbeats, the limit of the handshake, the limit of closing. It comes from the server, about once a second, on
 //! a clock of its own that never goes back; the first call says where it stands.
 
-use wherry_session::{Action, Resource};
+use wherry_session::{Action, End, Resource};
 
-use super::channel::{End, Role};
+use super::channel::Role;
 use super::connection::Phase;
 use super::state::State;
 use crate::codec::{ReplyCode, write_heartbeat};
@@ -103,7 +103,6 @@ impl State {
             let consuming = ch
                 .holders
                 .iter()
-                .flatten()
                 .filter(|holder| holder.role == Role::Consuming);
             for holder in consuming {
                 let queue = Resource::Queue(holder.consumer.queue().name());

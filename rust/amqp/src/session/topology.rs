@@ -367,7 +367,8 @@ pub(super) fn declare_queue(
         table,
     )?;
     if !exists {
-        check_queue_room(cn, &host, name)?;
+        let queues_now = || host.queues().len() as u64;
+        cn.front.check_queue_room(host.name(), name, queues_now)?;
         access.check_dead_letters(name, &options, |queue| host.queue(queue).is_ok())?;
     }
     let (queue, ticket) = if by_server {
@@ -379,15 +380,6 @@ pub(super) fn declare_queue(
         cn.exclusive.remember(&host, queue.name());
     }
     declared(ch, cn, &queue, flags.no_wait, ticket);
-    Ok(())
-}
-
-fn check_queue_room(cn: &Connection, host: &VirtualHost, name: &str) -> Result<(), Failure> {
-    let check = |queues: u64| cn.front.check_queue_room(host.name(), name, queues);
-    // Counting visits every queue: only where there is a limit at all.
-    if check(u64::MAX - 1).is_err() {
-        check(host.queues().len() as u64)?;
-    }
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use wherry_engine::{Error, Exchange, NewMessage, Outcome, Transaction, VirtualHost};
-use wherry_session::{Failure, Handout, Handouts, Pause};
+use wherry_session::{Failure, Handout, Handouts, Pause, Turn};
 
-use super::channel::{Channel, DUPLICATE_SLOT, Turn};
+use super::channel::{Channel, DUPLICATE_SLOT};
 use super::connection::Connection;
 use super::failing::precondition_failed;
 use super::publish::{give_back, refusal};
@@ -133,7 +133,7 @@ pub(super) fn commit(ch: &mut Channel, cn: &mut Connection) -> Result<(), Failur
             if handout.consumer == DUPLICATE_SLOT {
                 continue;
             }
-            let Some(Some(holder)) = ch.holders.get(handout.consumer as usize) else {
+            let Some(holder) = ch.holders.get(handout.consumer) else {
                 continue;
             };
             match tx

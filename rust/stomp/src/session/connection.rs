@@ -14,7 +14,7 @@ use std::sync::Arc;
 use wherry_engine::{Notify, OwnerId, Queue, Ticket, VirtualHost};
 use wherry_session::{
     Access, Admission, ChannelAdmission, Credentials, ExclusiveQueues, Failure, FailureKind,
-    FrontEnd, Limits, Pause, Peer, Secret, Traffic, Wakeups,
+    FrontEnd, Limits, Pause, Peer, Secret, Traffic, Wakeups, random_name,
 };
 
 use super::output::Output;
@@ -263,6 +263,7 @@ impl Connection {
         let bad = |failure: Failure| Refusal::new("Bad CONNECT", shown(&failure.text));
         let admission = self.front.admit(user, &name).map_err(bad)?;
         let channel = admission.open_channel().map_err(bad)?;
+        // Short, since it is in each message twice.
         self.session = format!("session-{}", random_name()?);
         self.user = user.to_string();
         let access = self.front.access_for(user, &name);
@@ -352,39 +353,9 @@ fn heart_beat(pair: &str) -> Result<(u64, u64), Refusal> {
     Ok((number(send)?, number(expect)?))
 }
 
-/// 64 letters that need no escaping anywhere.
-const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// Letters of 128 bits, six in each.
-const NAME_LETTERS: u32 = 128_u32.div_ceil(6);
-
-/// 128 random bits as text. As long as RabbitMQ's, which clients may count on; and short, since it is in each message twice.
-pub(super) fn random_name() -> Result<String, Refusal> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        Failure::new(
-            FailureKind::InternalError,
-            format!("no random numbers: {error}"),
-        )
-    })?;
-    let bits = u128::from_be_bytes(random);
-    let letter = |place: u32| char::from(LETTERS[(bits >> (6 * place) & 63) as usize]);
-    Ok((0..NAME_LETTERS).rev().map(letter).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn random_names_have_22_letters() {
-        let names: std::collections::HashSet<String> =
-            (0..1000).map(|_| random_name().unwrap()).collect();
-        assert_eq!(names.len(), 1000);
-        let used: std::collections::HashSet<u8> = names.iter().flat_map(|n| n.bytes()).collect();
-        assert_eq!(used, LETTERS.iter().copied().collect());
-        assert!(names.iter().all(|name| name.len() == 22));
-    }
 
     #[test]
     fn heart_beats_are_two_numbers() {

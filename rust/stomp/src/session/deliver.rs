@@ -10,11 +10,12 @@
 use std::collections::VecDeque;
 
 use wherry_engine::{Delivery, Outcome};
+use wherry_session::Turn;
 
 use super::connection::Connection;
 use super::headers;
 use super::refusal::Refusal;
-use super::subscriptions::{AckMode, DUPLICATE, Subscription, Subscriptions, Turn};
+use super::subscriptions::{AckMode, DUPLICATE, Subscription, Subscriptions};
 use crate::codec::{Version, write_body, write_number};
 
 /// Messages that one visit takes at most: enough that the visit's own cost does not show, few enough that subscriptions
@@ -159,16 +160,9 @@ fn cancelled(one: &Subscription) -> Refusal {
 
 /// A subscription that found less than it wanted: what must happen before it is visited again. True: nothing.
 fn rest(one: &mut Subscription) -> bool {
-    let prefetch = one.consumer.prefetch() as usize;
-    let full = prefetch != 0 && one.mode != AckMode::Auto && one.consumer.unacked() >= prefetch;
-    // With a lease room may come without the client's doing, so the engine has to tell.
-    if full && !one.is_lending() {
-        one.turn = Turn::Full;
-        return false;
-    }
-    let again = one.consumer.arm();
-    one.turn = if again { Turn::Listed } else { Turn::Armed };
-    again
+    let no_ack = one.mode == AckMode::Auto;
+    one.turn = Turn::after_less(&one.consumer, no_ack, || one.is_lending());
+    one.turn == Turn::Listed
 }
 
 #[inline]

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use wherry_engine::table::{Table, TableView};
 use wherry_engine::{Error, ExchangeKind, Queue, QueueOptions, Ticket, VirtualHost};
-use wherry_session::{Access, Action, Failure, FailureKind, Resource, arguments as declared};
+use wherry_session::{
+    Access, Action, Failure, FailureKind, Resource, arguments as declared, random_name,
+};
 
 use super::arguments::{self, Of};
-use super::connection::{Connection, random_name};
+use super::connection::Connection;
 use super::headers::flag;
 use super::refusal::Refusal;
 use crate::codec::Frame;
@@ -140,11 +142,8 @@ fn check_new_queue(
     name: &str,
     options: &QueueOptions,
 ) -> Result<(), Refusal> {
-    let check = |queues: u64| cn.front.check_queue_room(host.name(), name, queues);
-    // Counting visits every queue: only where there is a limit at all.
-    if check(u64::MAX - 1).is_err() {
-        check(host.queues().len() as u64)?;
-    }
+    let queues_now = || host.queues().len() as u64;
+    cn.front.check_queue_room(host.name(), name, queues_now)?;
     access.check_dead_letters(name, options, |queue| host.queue(queue).is_ok())?;
     Ok(())
 }

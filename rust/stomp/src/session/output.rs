@@ -3,9 +3,8 @@
 //! A receipt for something that must be on stable storage is held back until it is. Others pass it: a receipt says that one
 //! frame was worked off, and the specification lets earlier ones take longer. Only the receipt of DISCONNECT waits for all.
 
-use std::collections::VecDeque;
-
 use wherry_engine::Ticket;
+use wherry_session::{AwaitingDisk, OutputBuffer};
 
 use super::refusal::Refusal;
 use crate::codec::{
@@ -13,17 +12,14 @@ use crate::codec::{
     write_text_header,
 };
 
-struct Held {
-    until: Ticket,
-    /// The value of the `receipt` header.
-    receipt: Box<str>,
-}
+/// What a receipt takes beside its text while it waits.
+const HELD_BYTES: usize = size_of::<(Ticket, Box<str>)>();
 
 #[derive(Default)]
 pub(super) struct Output {
-    ready: Vec<u8>,
-    /// In order of tickets.
-    held: VecDeque<Held>,
+    ready: OutputBuffer,
+    /// Values of `receipt` headers.
+    held: AwaitingDisk<Box<str>>,
     held_bytes: usize,
 }
 
@@ -44,7 +40,7 @@ impl Output {
 
     /// Where whole frames are appended.
     pub(super) fn ready(&mut self) -> &mut Vec<u8> {
-        &mut self.ready
+        self.ready.bytes()
     }
 
     fn write_receipt(receipt: &str, escapes: Escapes, out: &mut Vec<u8>) {
@@ -63,31 +59,20 @@ impl Output {
         escapes: Escapes,
     ) -> bool {
         if until <= durable {
-            Output::write_receipt(receipt, escapes, &mut self.ready);
+            Output::write_receipt(receipt, escapes, self.ready.bytes());
             return true;
         }
-        self.held_bytes += receipt.len() + size_of::<Held>();
-        let held = Held {
-            until,
-            receipt: receipt.into(),
-        };
-        if self.held.back().is_none_or(|last| last.until <= until) {
-            self.held.push_back(held);
-        } else {
-            let place = self.held.partition_point(|other| other.until <= until);
-            self.held.insert(place, held);
-        }
+        self.held_bytes += receipt.len() + HELD_BYTES;
+        self.held.push(until, receipt.into());
         false
     }
 
     /// Lets go what is durable by now.
     pub(super) fn release(&mut self, durable: Ticket, escapes: Escapes) -> usize {
         let mut count = 0;
-        while self.held.front().is_some_and(|held| held.until <= durable)
-            && let Some(held) = self.held.pop_front()
-        {
-            self.held_bytes -= held.receipt.len() + size_of::<Held>();
-            Output::write_receipt(&held.receipt, escapes, &mut self.ready);
+        while let Some(receipt) = self.held.pop(durable) {
+            self.held_bytes -= receipt.len() + HELD_BYTES;
+            Output::write_receipt(&receipt, escapes, self.ready.bytes());
             count += 1;
         }
         count
@@ -95,7 +80,7 @@ impl Output {
 
     /// An ERROR frame.
     pub(super) fn error(&mut self, refusal: &Refusal, receipt: Option<&str>, escapes: Escapes) {
-        let out = &mut self.ready;
+        let out = self.ready.bytes();
         write_head("ERROR", out);
         write_text_header("message", refusal.message, out);
         write_text_header("content-type", "text/plain", out);
@@ -121,15 +106,7 @@ impl Output {
 
     /// Moves what is ready to the end of `out`.
     pub(super) fn move_into(&mut self, out: &mut Vec<u8>) {
-        if out.is_empty() && out.capacity() <= self.ready.capacity() {
-            std::mem::swap(out, &mut self.ready);
-        } else {
-            out.append(&mut self.ready);
-        }
-        // An idle connection keeps no large buffer.
-        if self.ready.capacity() > 4096 {
-            self.ready = Vec::new();
-        }
+        self.ready.move_into(out);
     }
 
     /// What was held back is not true any more: the connection ends.

@@ -8,11 +8,12 @@
 //! not know. In a transaction it is an error, since what was to go together with it must not happen without it.
 
 use wherry_engine::{Error, Outcome, Ticket};
+use wherry_session::Turn;
 
 use super::endpoint::flag_of;
 use super::refusal::{Refusal, shown};
 use super::state::{Core, Then};
-use super::subscriptions::{AckMode, Named, Turn, Unfound};
+use super::subscriptions::{AckMode, Named, Unfound};
 use crate::codec::{Frame, Version};
 
 /// ACK, or NACK.

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use wherry_engine::{Broker, Notify, Ticket};
-use wherry_session::{Failure, FailureKind, FrontEnd, Input, Pause, Peer, Status};
+use wherry_session::{End, Failure, FailureKind, FrontEnd, Input, Pause, Peer, Status, Turn};
 
 use super::connection::{Connection, HANDSHAKE_BYTES_MAX, Phase, frame_limits, handshake_limits};
 use super::deliver::Writer;
 use super::refusal::{Refusal, shown};
 use super::send::{Sender, Stuck};
-use super::subscriptions::{Subscription, Subscriptions, Turn};
+use super::subscriptions::{Subscription, Subscriptions};
 use super::time::Times;
 use super::transactions::{self, Transactions};
 use super::{Settings, run, send, settle, subscribe};
@@ -27,15 +27,6 @@ pub(super) enum Then {
     Later,
     /// It is part of a transaction, and so is its receipt. What was declared on the way is durable by this.
     AtCommit(Ticket),
-}
-
-/// How a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The client disconnected.
-    Clean,
-    /// An error, or the socket is gone.
-    Lost,
 }
 
 /// What frames work on.
@@ -225,10 +216,7 @@ impl Core {
         self.transactions.clear();
         self.writer.clear(&mut self.subscriptions);
         for one in self.subscriptions.drain() {
-            match end {
-                End::Clean => one.consumer.cancel(),
-                End::Lost => one.consumer.cancel_lost(),
-            }
+            end.cancel(&one.consumer);
         }
         self.sender.clear();
         let cn = &mut self.cn;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use wherry_engine::Consumer;
+use wherry_session::{Slots, Turn};
 
 use super::message_head::MessageHead;
 use super::refusal::Refusal;
@@ -23,17 +24,6 @@ pub(super) enum AckMode {
     Client,
     /// The client, each message.
     Individual,
-}
-
-/// Where a subscription stands between two visits of the writer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Asked its queue for a notice.
-    Armed,
-    /// Is in the connection's list of those to visit.
-    Listed,
-    /// Has as many unsettled deliveries as it may; listed again when one is settled.
-    Full,
 }
 
 pub(super) struct Subscription {
@@ -169,8 +159,7 @@ impl Named<'_> {
 
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    slots: Vec<Option<Subscription>>,
-    free: Vec<u32>,
+    slots: Slots<Subscription>,
     /// Slots of those that run.
     by_key: HashMap<Box<str>, u32>,
     /// Slots of those that were ended.
@@ -182,11 +171,11 @@ pub(super) struct Subscriptions {
 impl Subscriptions {
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Subscription> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Subscription> {
-        self.slots.iter().flatten()
+        self.slots.iter()
     }
 
     /// The slot of one that runs.
@@ -201,8 +190,7 @@ impl Subscriptions {
 
     /// The slot that the next one gets.
     pub(super) fn next_slot(&self) -> u32 {
-        let fresh = self.slots.len() as u32;
-        self.free.last().copied().unwrap_or(fresh)
+        self.slots.next_number()
     }
 
     /// Puts one into `next_slot`.
@@ -210,31 +198,19 @@ impl Subscriptions {
         // One of the same key may be leaving still: the new one counts on behind it.
         let leaving = self.leaving.iter();
         let used = leaving.filter_map(|slot| {
-            let old = self.slots.get(*slot as usize)?.as_ref()?;
+            let old = self.slots.get(*slot)?;
             Some(old.number(old.last))
         });
         subscription.offset = used.max().unwrap_or(0).max(self.numbers);
         let key = subscription.key.clone();
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(subscription);
-                slot
-            }
-            None => {
-                self.slots.push(Some(subscription));
-                (self.slots.len() - 1) as u32
-            }
-        };
+        let slot = self.slots.add(subscription);
         self.by_key.insert(key, slot);
         slot
     }
 
     fn remove(&mut self, slot: u32) {
-        if let Some(place) = self.slots.get_mut(slot as usize)
-            && let Some(subscription) = place.take()
-        {
+        if let Some(subscription) = self.slots.remove(slot) {
             self.numbers = self.numbers.max(subscription.number(subscription.last));
-            self.free.push(slot);
         }
     }
 
@@ -273,7 +249,7 @@ impl Subscriptions {
         }
         let mut known = running.is_some();
         for &slot in &self.leaving {
-            if let Some(Some(one)) = self.slots.get(slot as usize)
+            if let Some(one) = self.slots.get(slot)
                 && &*one.key == key
             {
                 known = true;
@@ -290,9 +266,8 @@ impl Subscriptions {
     }
 
     /// All of them, taken out.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Subscription> {
-        let all = std::mem::take(self);
-        all.slots.into_iter().flatten()
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Subscription> + use<> {
+        std::mem::take(self).slots.drain()
     }
 }
 
