@@ -24,36 +24,17 @@
 //! **Not promised.** `len` is a guess while others are at work. `take` may say `None` while a push is under way. Between consumers on
 //! several threads order means order of claiming, not of arrival.
 
+mod head;
+mod tail;
+
 use crate::Position;
 use crate::claim::Claim;
-use crate::cursor::{Cursor, LEFT_MAX, POSITION_END, Word};
+use crate::cursor::{Cursor, Word};
 use crate::directory::Rare;
 use crate::lease::{Baton, Lease};
-use crate::segment::SegmentRef;
-use crate::slot::{Duty, Popped};
-use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Backoff, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering, lock};
 
-/// Slots of a queue's first segment.
-#[cfg(not(wherry_loom))]
-pub(crate) const CAPACITY_FIRST: u32 = 32;
-/// Segments grow to this by steady use, and a consumer that finds the queue empty keeps segments up to this.
-#[cfg(not(wherry_loom))]
-const CAPACITY_STEADY: u32 = 128;
-/// Segments grow to this when there is a backlog as long. 16 KiB with elements of eight bytes.
-#[cfg(not(wherry_loom))]
-const CAPACITY_MAX: u32 = 1024;
-
-#[cfg(wherry_loom)]
-pub(crate) const CAPACITY_FIRST: u32 = 2;
-#[cfg(wherry_loom)]
-const CAPACITY_STEADY: u32 = 2;
-#[cfg(wherry_loom)]
-const CAPACITY_MAX: u32 = 2;
-
-// One more, because a capacity that would repeat a cursor's word is passed over.
-const _: () = assert!(
-    CAPACITY_FIRST <= CAPACITY_STEADY && CAPACITY_STEADY <= CAPACITY_MAX && CAPACITY_MAX < LEFT_MAX
-);
+pub(crate) use tail::CAPACITY_FIRST;
 
 /// A lock-free FIFO whose elements are ready, leased or settled. What is promised and what is not stands at the head of
 /// `fifo.rs`; in short: any thread may call anything, except that between [`Fifo::claim`] and [`Claim::fill`] the same thread must not take.
@@ -111,15 +92,6 @@ const _: () = assert!(
     size_of::<Fifo<u64>>() == 128 && size_of::<Option<Fifo<u64>>>() == 128,
     "two cache lines, of which producers write one and consumers the other"
 );
-
-/// Consecutive slots, claimed at the head.
-struct Run<T> {
-    segment: SegmentRef<T>,
-    index: u32,
-    count: u32,
-    /// The head left the segment with this run: its sweep is ours to start.
-    leaves: bool,
-}
 
 impl<T> Fifo<T> {
     /// An empty queue whose first position is 0.
@@ -198,113 +170,6 @@ impl<T> Fifo<T> {
         let first = claim.first();
         claim.fill(items);
         first
-    }
-
-    #[inline]
-    fn claim_tail(&self, count: u64) -> (SegmentRef<T>, Position) {
-        let word = self.tail.load();
-        let segment = self.tail.segment();
-        // A locked word with room is left to the slow path.
-        if count < word.left() && !word.is_locked() && self.tail.advance(word, count) {
-            return (
-                segment.expect("a cursor with slots left has a segment"),
-                word.position(),
-            );
-        }
-        self.claim_tail_slowly(count)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn claim_tail_slowly(&self, count: u64) -> (SegmentRef<T>, Position) {
-        let mut backoff = Backoff::new();
-        loop {
-            let word = self.tail.load();
-            if word.is_locked() {
-                backoff.snooze();
-            } else if count < word.left() {
-                let segment = self.tail.segment();
-                if self.tail.advance(word, count) {
-                    return (
-                        segment.expect("a cursor with slots left has a segment"),
-                        word.position(),
-                    );
-                }
-            } else if self.tail.try_lock(word) {
-                return self.claim_tail_across(word, count);
-            }
-        }
-    }
-
-    /// Claims what is left of the tail's segment and goes on in new ones. Leaves at least one slot in the last, so that the
-    /// next segment always exists before the last position of one is visible.
-    fn claim_tail_across(&self, word: Word, count: u64) -> (SegmentRef<T>, Position) {
-        let position = word.position();
-        // The head may be behind a gap; that makes the backlog look longer, which does no harm.
-        let backlog = (position + count).saturating_sub(self.head.load().position());
-        let mut left = word.left();
-        let mut segment = self.tail.segment();
-        let first = segment.unwrap_or_else(|| {
-            let first = self.append_segment(None, position, Self::next_capacity(None, backlog));
-            // SAFETY: made just now.
-            let capacity = unsafe { first.capacity() };
-            // Without a segment the head stands where the tail does, and nobody moves it but us: `left` is 0.
-            self.head.unlock(Word::new(position, capacity), Some(first));
-            left = capacity.into();
-            segment = Some(first);
-            first
-        });
-        let mut last = first;
-        while left <= count {
-            let capacity = Self::next_capacity(Some(last), backlog);
-            last = self.append_segment(Some(last), position + left, capacity);
-            left += u64::from(capacity);
-        }
-        // SAFETY: as above.
-        let large = unsafe { last.capacity() } > CAPACITY_STEADY;
-        // Relaxed: a hint.
-        self.large.store(large, Ordering::Relaxed);
-        self.tail.unlock(
-            Word::new(position + count, (left - count) as u32),
-            Some(last),
-        );
-        (first, position)
-    }
-
-    /// How many slots the segment after `before` gets: more in steady use, many for a backlog.
-    fn next_capacity(before: Option<SegmentRef<T>>, backlog: u64) -> u32 {
-        // SAFETY: the tail's segment, under the tail's lock bit, or made by us under it.
-        let grown = before.map_or(CAPACITY_FIRST, |before| unsafe { before.capacity() } * 2);
-        let for_backlog = backlog.min(CAPACITY_MAX.into()).next_power_of_two() as u32;
-        grown
-            .clamp(CAPACITY_FIRST, CAPACITY_STEADY)
-            .max(for_backlog)
-    }
-
-    /// Makes a segment and links it behind `before`. The caller holds the tail's lock bit (or the queue exclusively).
-    pub(crate) fn append_segment(
-        &self,
-        before: Option<SegmentRef<T>>,
-        start: Position,
-        mut capacity: u32,
-    ) -> SegmentRef<T> {
-        // Relaxed: written under the tail's lock bit, which we hold.
-        if before.is_none() && capacity == self.trimmed_left.load(Ordering::Relaxed) {
-            capacity += 1;
-        }
-        assert!(
-            start + u64::from(capacity) < POSITION_END,
-            "queue positions exhausted"
-        );
-        let segment = SegmentRef::allocate(start, capacity, self.rare.identity());
-        // SAFETY: made just now; we hold the lock bit; `before` is the last segment, kept alive by that.
-        unsafe {
-            self.rare.announce(segment);
-            if let Some(before) = before {
-                before.link(segment);
-            }
-        }
-        segment
     }
 
     pub(crate) fn count_tombstones(&self, count: usize) {
@@ -412,131 +277,6 @@ impl<T> Fifo<T> {
             });
         }
         popped
-    }
-
-    /// Claims up to `max` positions below `end` at the head, all in one segment.
-    #[inline]
-    fn claim_head(&self, max: u64, end: Position) -> Option<Run<T>> {
-        let mut backoff = Backoff::new();
-        loop {
-            let word = self.head.load();
-            // After the head: whoever moved the head there had seen the tail at least as far.
-            let tail = self.tail.load().position();
-            let ready = tail.min(end).saturating_sub(word.position());
-            if ready == 0 {
-                self.found_nothing();
-                return None;
-            }
-            if word.is_locked() || word.left() == 0 {
-                // Another consumer passes to the next segment, or the first segment is coming.
-                backoff.snooze();
-                continue;
-            }
-            let segment = self.head.segment();
-            let count = max.min(ready).min(word.left());
-            let leaves = count == word.left();
-            if leaves {
-                if !self.head.try_lock(word) {
-                    continue;
-                }
-            } else if !self.head.advance(word, count) {
-                continue;
-            }
-            let segment = segment.expect("a cursor with slots left has a segment");
-            if leaves {
-                self.pass_to_next(segment, word.position() + count);
-            }
-            // SAFETY: the claimed slots keep the segment alive.
-            let index = (word.position() - unsafe { segment.start() }) as u32;
-            return Some(Run {
-                segment,
-                index,
-                count: count as u32,
-                leaves,
-            });
-        }
-    }
-
-    /// Moves the head, whose lock bit the caller holds, to the segment after `segment`.
-    #[cold]
-    #[inline(never)]
-    fn pass_to_next(&self, segment: SegmentRef<T>, end: Position) {
-        // SAFETY: the lock bit keeps the segment alive, and the next one too: the head has yet to come through it. It was linked
-        // before the tail's word passed `end`, which we have seen.
-        let (next, start, length) = unsafe {
-            let next = segment.next().expect("linked before the tail passed it");
-            (next, next.start(), next.length())
-        };
-        if start > end {
-            self.uncount_tombstones((start - end) as usize);
-        }
-        self.head.unlock(Word::new(start, length), Some(next));
-    }
-
-    #[inline]
-    fn lease_run(&self, run: Run<T>, mut f: impl FnMut(Lease<T>)) {
-        for index in run.index..run.index + run.count {
-            // SAFETY: claimed at the head by us, and passed once.
-            match unsafe { run.segment.slot(index).lease() } {
-                // SAFETY: leased just now.
-                Ok(note) => f(unsafe { Lease::new(run.segment, index, note, self.level) }),
-                Err(duty) => self.passed_tombstone(duty, run.segment, index),
-            }
-        }
-        if run.leaves {
-            // SAFETY: moving the head out of the segment gave us its baton.
-            unsafe { self.rare.sweep(run.segment, 0) };
-        }
-    }
-
-    #[inline]
-    fn pop_run(&self, run: Run<T>, mut f: impl FnMut(T, u32)) {
-        for index in run.index..run.index + run.count {
-            // SAFETY: claimed at the head by us, and passed once.
-            match unsafe { run.segment.slot(index).pop() } {
-                Popped::Value(value, note) => f(value, note),
-                Popped::Removed(duty) => self.passed_tombstone(duty, run.segment, index),
-            }
-        }
-        if run.leaves {
-            // SAFETY: moving the head out of the segment gave us its baton.
-            unsafe { self.rare.sweep(run.segment, 0) };
-        }
-    }
-
-    #[cold]
-    fn passed_tombstone(&self, duty: Duty, segment: SegmentRef<T>, index: u32) {
-        self.uncount_tombstones(1);
-        if duty != Duty::None {
-            // SAFETY: the baton lay at the slot that we settled.
-            unsafe { self.rare.sweep(segment, index + 1) };
-        }
-    }
-
-    #[inline]
-    fn found_nothing(&self) {
-        // Relaxed: a hint.
-        if self.large.load(Ordering::Relaxed) {
-            self.trim();
-        }
-        self.rare.tidy_leftovers();
-    }
-
-    #[cold]
-    fn take_returned(&self, end: Position) -> Option<Lease<T>> {
-        let mut returned = lock(&self.rare.returned);
-        let entry = returned.first_entry()?;
-        if *entry.key() >= end {
-            return None;
-        }
-        let (segment, index) = entry.remove();
-        // Relaxed: a consumer that sees the old count finds out under the lock.
-        self.returned_count.store(returned.len(), Ordering::Relaxed);
-        // SAFETY: listed, hence RETURNED, which keeps the segment alive; we hold the lock and have taken it off.
-        unsafe {
-            let note = segment.slot(index).lease_returned();
-            Some(Lease::new(segment, index, note, self.level))
-        }
     }
 
     // Ending a lease

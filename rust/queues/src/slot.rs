@@ -42,33 +42,25 @@
 //!   the two to arrive drops the element.
 //! - `ORPHAN_BATON`: as `BATON`, for the sweep that a dropped queue begins anew.
 
+mod pin;
+mod word;
+
 use crate::sync::{
     AtomicU64, Backoff, Ordering, UnsafeCell, crossing_fence, store_beside_exchanges,
 };
 use std::mem::MaybeUninit;
 use std::ptr;
 
-const EMPTY: u64 = 0;
-const READY: u64 = 1;
-const RETURNED: u64 = 2;
-const LEASED: u64 = 3;
-const REMOVED: u64 = 4;
-const SETTLED: u64 = 5;
-const HELD: u64 = 6;
-const STATE_MASK: u64 = 0b111;
-/// Under the model checker: the slot's segment was freed.
+use pin::PinnedIn;
 #[cfg(wherry_loom)]
-const FREED: u64 = 7;
+use word::FREED;
+use word::{
+    ABANDONED, BATON, EMPTY, HELD, INSPECTED, LEASED, NOTE_SHIFT, ORPHAN, ORPHAN_BATON, OWNED,
+    PINNED, READY, REMOVED, RETURNED, SETTLED, Word,
+};
 
-const PINNED: u64 = 1 << 3;
-const INSPECTED: u64 = 1 << 4;
-const OWNED: u64 = 1 << 5;
-const BATON: u64 = 1 << 6;
-const ABANDONED: u64 = 1 << 7;
-const ORPHAN: u64 = 1 << 8;
-const ORPHAN_BATON: u64 = 1 << 9;
-
-const NOTE_SHIFT: u32 = 32;
+pub(crate) use pin::Pin;
+pub(crate) use word::Duty;
 
 /// What an inspector may learn of an element's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,71 +69,6 @@ pub enum SlotState {
     Ready,
     /// Held by a [`Lease`](crate::Lease).
     Leased,
-}
-
-/// A loaded copy of a slot's word: `note` in bits 63..32, flags in 9..3, state in 2..0.
-#[derive(Clone, Copy)]
-struct Word(u64);
-
-impl Word {
-    #[inline]
-    fn state(self) -> u64 {
-        #[cfg(wherry_loom)]
-        assert_ne!(
-            self.0 & STATE_MASK,
-            FREED,
-            "slot used after its segment was freed"
-        );
-        self.0 & STATE_MASK
-    }
-
-    #[inline]
-    fn has(self, flags: u64) -> bool {
-        self.0 & flags != 0
-    }
-
-    #[inline]
-    fn note(self) -> u32 {
-        (self.0 >> NOTE_SHIFT) as u32
-    }
-
-    #[inline]
-    fn with_state(self, state: u64) -> u64 {
-        (self.0 & !STATE_MASK) | state
-    }
-
-    #[inline]
-    fn with_state_and_note(self, state: u64, note: u32) -> u64 {
-        (self.with_state(state) & u64::from(u32::MAX)) | (u64::from(note) << NOTE_SHIFT)
-    }
-
-    #[inline]
-    fn duty(self) -> Duty {
-        debug_assert!(matches!(self.state(), LEASED | RETURNED | REMOVED));
-        #[cfg(wherry_loom)]
-        self.state();
-        if !self.has(BATON | ORPHAN) {
-            Duty::None
-        } else if !self.has(ORPHAN) {
-            Duty::Sweep
-        } else if self.has(ORPHAN_BATON) {
-            Duty::SweepOrphan
-        } else {
-            Duty::None
-        }
-    }
-}
-
-/// What the thread that settled a slot owes to the slot's segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Duty {
-    /// Nothing; the segment may be gone already.
-    None,
-    /// The baton of the sweep is ours: the segment lives until we pass it on.
-    Sweep,
-    /// As `Sweep`, and the queue is gone: the last one frees the segment.
-    SweepOrphan,
 }
 
 /// What a consumer found in a slot whose position it claimed.
@@ -615,40 +542,4 @@ pub(crate) enum Removal<T> {
     /// Requeued: the caller needs the lock on `returned` as well.
     IsReturned,
     NotReady,
-}
-
-/// A pinned slot; unpins on drop, also when the inspector panics.
-pub(crate) struct Pin<'a, T> {
-    slot: &'a Slot<T>,
-    pub(crate) state: SlotState,
-    pub(crate) note: u32,
-    after: PinnedIn,
-}
-
-#[derive(Clone, Copy)]
-enum PinnedIn {
-    /// HELD; goes back to this word.
-    Held(Word),
-    /// Another state, with PINNED set.
-    Flag,
-}
-
-impl<T> Pin<'_, T> {
-    pub(crate) fn value(&self) -> &T {
-        // SAFETY: pinned.
-        unsafe { self.slot.value() }
-    }
-}
-
-impl<T> Drop for Pin<'_, T> {
-    fn drop(&mut self) {
-        match self.after {
-            // Release: pairs with the Acquire in `arrived`; our reads precede the element's end.
-            PinnedIn::Held(word) => self.slot.word.store(word.0, Ordering::Release),
-            // Release: pairs with the Acquire in `settle_inspected`, to the same end.
-            PinnedIn::Flag => {
-                self.slot.word.fetch_and(!PINNED, Ordering::Release);
-            }
-        }
-    }
 }
