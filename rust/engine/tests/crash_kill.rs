@@ -1,5 +1,5 @@
 //! A process that is killed while it publishes and acknowledges, again and again on one directory, and a ledger of what
-//! it was told. What survives a kill says nothing about power failures (`crash_model.rs` does); it shows that nothing
+//! it was told. What survives a kill says nothing about power failures (`crash_model` does); it shows that nothing
 //! waits in this process's memory that was promised.
 
 mod common;
