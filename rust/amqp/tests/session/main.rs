@@ -3,15 +3,26 @@
 
 #[allow(dead_code, reason = "tests of later parts use the rest")]
 mod client;
+mod methods;
 
+mod blocking;
+mod channels;
 mod confirms;
 mod consuming;
+mod content;
+mod direct_reply;
+mod exchanges;
 mod failing_disks;
+mod getting;
 mod handshake;
 mod held;
+mod limits;
+mod login;
+mod permissions;
+mod prefetch;
 mod publishing;
+mod queues;
 mod random;
 mod script;
 mod settling;
-mod topology;
 mod transactions;

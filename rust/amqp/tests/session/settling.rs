@@ -1,9 +1,11 @@
-//! Acknowledgements, rejections, recovery.
+//! Acknowledgements, rejections, recovery; attempts that are counted, and leases that end.
 
 use wherry_amqp::codec::Method;
-use wherry_session::Session as _;
+use wherry_engine::properties::Properties;
+use wherry_engine::table::Value;
+use wherry_session::{Limits, Session as _};
 
-use crate::client::{Client, Server};
+use crate::client::{Client, Server, encoded};
 
 fn ready(server: &Server, queue: &str) -> (u64, u64) {
     let statistics = server.host().queue(queue).unwrap().statistics();
@@ -179,4 +181,114 @@ fn tags_are_the_channels_over_all_its_consumers() {
     client.ack(3, true);
     assert_eq!(ready(&server, "q"), (0, 0));
     assert_eq!(ready(&server, "other"), (0, 0));
+}
+
+#[test]
+fn queues_that_count_say_how_often() {
+    let mut client = Server::new().channel();
+    let arguments = encoded([("x-delivery-limit", Value::I32(2))]);
+    client.declare_with("q", false, &arguments);
+    let properties = Properties {
+        headers: Some([("mine", 1)].into_iter().collect()),
+        ..Properties::default()
+    };
+    client.publish_to("", "q", false, &properties, b"x");
+    client.consume("q", "c", false);
+    let first = client.delivery();
+    assert_eq!(first.header("x-delivery-count"), None);
+    for count in 1..=2 {
+        client.send(
+            1,
+            &Method::BasicReject {
+                delivery_tag: count,
+                requeue: true,
+            },
+        );
+        let again = client.delivery();
+        assert_eq!(
+            again.header("x-delivery-count"),
+            Some(Value::I64(count as i64))
+        );
+        assert_eq!(again.header("mine"), Some(Value::I32(1)));
+    }
+    client.send(
+        1,
+        &Method::BasicReject {
+            delivery_tag: 3,
+            requeue: true,
+        },
+    );
+    client.expect_silence(); // two redeliveries were allowed
+}
+
+#[test]
+fn settling_a_delivery_whose_lease_ended_means_nothing_once() {
+    use wherry_engine::BrokerOptions;
+    use wherry_engine::clock::Clock;
+    let options = BrokerOptions {
+        clock: Clock::virtual_at(1_000_000_000),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, Limits::default());
+    let mut client = server.channel();
+    let arguments = encoded([("x-lease", Value::I32(1000))]);
+    client.declare_with("q", false, &arguments);
+    client.publish("q", b"x");
+    client.publish("q", b"y");
+    client.qos(1, false);
+    client.consume("q", "c", false);
+    client.delivery();
+    let end_of_lease = || {
+        server
+            .front
+            .broker()
+            .advance(std::time::Duration::from_secs(2))
+            .unwrap();
+    };
+    end_of_lease();
+    let again = client.delivery();
+    assert_eq!(again.deliver(), ("c", 2, true));
+    client.ack(1, false);
+    client.expect_silence();
+    let unacked = || server.host().queue("q").unwrap().statistics().unacked;
+    assert_eq!(unacked(), 1, "it is whose who has it now");
+    // Among others, too: the first is somebody's again, the second is settled.
+    client.ack(2, true);
+    assert_eq!(client.delivery().deliver(), ("c", 3, false));
+    end_of_lease();
+    assert_eq!(client.delivery().deliver(), ("c", 4, true));
+    client.ack(4, true);
+    client.expect_silence();
+    assert_eq!(unacked(), 0);
+    client.ack(1, false);
+    client.expect_channel_close(406, "PRECONDITION_FAILED - unknown delivery tag 1");
+}
+
+#[test]
+fn a_transaction_with_a_delivery_whose_lease_ended_does_nothing() {
+    use wherry_engine::BrokerOptions;
+    use wherry_engine::clock::Clock;
+    let options = BrokerOptions {
+        clock: Clock::virtual_at(1_000_000_000),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, Limits::default());
+    let mut client = server.channel();
+    let arguments = encoded([("x-lease", Value::I32(1000))]);
+    client.declare_with("q", false, &arguments);
+    client.declare("results");
+    client.publish("q", b"x");
+    client.consume("q", "c", false);
+    client.delivery();
+    client.send(1, &Method::TxSelect {});
+    client.expect(1, &Method::TxSelectOk {});
+    client.publish("results", b"done");
+    client.ack(1, false);
+    let broker = server.front.broker();
+    broker.advance(std::time::Duration::from_secs(2)).unwrap();
+    assert_eq!(client.delivery().deliver(), ("c", 2, true));
+    client.send(1, &Method::TxCommit {});
+    client.expect_channel_close(406, "PRECONDITION_FAILED - unknown delivery tag 1");
+    let results = server.host().queue("results").unwrap();
+    assert_eq!(results.statistics().ready, 0);
 }

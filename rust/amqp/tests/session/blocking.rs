@@ -1,0 +1,164 @@
+//! Back-pressure: who waits for memory or disk, and who does not read.
+
+use wherry_amqp::codec::{FrameKind, Method};
+use wherry_amqp::session::Status;
+use wherry_engine::properties::Properties;
+use wherry_session::{Limits, Session as _};
+
+use crate::client::{Server, publish_bytes};
+
+#[test]
+fn a_publisher_is_blocked_and_let_go() {
+    use wherry_session::Alarms;
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    server.front.set_alarms(Alarms {
+        memory: true,
+        disk: false,
+    });
+    // Who does not publish is not blocked.
+    client.send(1, &Method::TxSelect {});
+    client.expect(1, &Method::TxSelectOk {});
+    client.open(2);
+    let status = client.raw(&publish_bytes(
+        2,
+        "",
+        "q",
+        false,
+        &Properties::default(),
+        b"one",
+    ));
+    assert!(status.contains(Status::PAUSE_READING | Status::WAITS_FOR_ROOM | Status::OUTPUT));
+    client.expect(
+        0,
+        &Method::ConnectionBlocked {
+            reason: "low on memory",
+        },
+    );
+    assert!(client.session.is_blocked());
+    client.raw(&publish_bytes(
+        2,
+        "",
+        "q",
+        false,
+        &Properties::default(),
+        b"two",
+    ));
+    client.send(3, &Method::ChannelOpen {});
+    client.expect_silence(); // told once, and nothing behind it is worked off
+    server.front.set_alarms(Alarms {
+        memory: false,
+        disk: true,
+    });
+    assert!(client.session.resume().contains(Status::PAUSE_READING));
+    client.expect_silence();
+    server.front.set_alarms(Alarms::default());
+    client.status = client.session.resume();
+    assert!(!client.status.contains(Status::PAUSE_READING));
+    client.expect(0, &Method::ConnectionUnblocked {});
+    client.expect(3, &Method::ChannelOpenOk {});
+    assert_eq!(server.host().queue("q").unwrap().message_count(), 2);
+}
+
+#[test]
+fn a_client_that_does_not_know_blocked_is_not_told() {
+    use wherry_session::Alarms;
+    let server = Server::new();
+    let mut client = server.connect_as("guest", &[]);
+    client.open(1);
+    server.front.set_alarms(Alarms {
+        memory: true,
+        disk: true,
+    });
+    client.publish("q", b"x");
+    client.expect_silence();
+    assert!(client.session.is_blocked());
+    server.front.set_alarms(Alarms::default());
+    client.session.resume();
+    client.expect_silence();
+    assert!(!client.session.is_blocked());
+}
+
+#[test]
+fn a_full_memory_pauses_and_an_empty_one_goes_on() {
+    use wherry_engine::{BrokerOptions, MEMORY_BYTES_MIN};
+    let options = BrokerOptions {
+        memory_bytes_max: Some(MEMORY_BYTES_MIN),
+        ..BrokerOptions::default()
+    };
+    let server = Server::with(options, Limits::default());
+    let mut client = server.channel();
+    client.declare("q");
+    let mut sent = 0;
+    while !client.status.contains(Status::WAITS_FOR_ROOM) {
+        client.publish("q", &[0; 100_000]);
+        sent += 1;
+        assert!(sent < 10_000);
+    }
+    let mut consumer = server.channel();
+    consumer.consume("q", "c", true);
+    assert_eq!(consumer.deliveries().len(), sent - 1);
+    client.status = client.session.resume();
+    assert!(!client.status.contains(Status::PAUSE_READING));
+    assert_eq!(consumer.deliveries().len(), 1);
+}
+
+#[test]
+fn what_waits_behind_a_pause_is_bounded() {
+    use wherry_session::Alarms;
+    let server = Server::with_limits(Limits {
+        input_bytes_max: 200_000,
+        ..Limits::default()
+    });
+    let mut client = server.channel();
+    server.front.set_alarms(Alarms {
+        memory: true,
+        disk: false,
+    });
+    client.publish("q", b"x");
+    client.expect(
+        0,
+        &Method::ConnectionBlocked {
+            reason: "low on memory",
+        },
+    );
+    let bytes = publish_bytes(1, "", "q", false, &Properties::default(), &[0; 100_000]);
+    client.raw(&bytes);
+    client.raw(&bytes);
+    let got = client.next();
+    assert!(
+        matches!(
+            got.method(),
+            Method::ConnectionClose {
+                reply_code: 506,
+                ..
+            }
+        ),
+        "{:?}",
+        got.method()
+    );
+}
+
+#[test]
+fn who_does_not_read_its_answers_is_not_read_from() {
+    let server = Server::with_limits(Limits {
+        output_bytes_max: 100_000,
+        ..Limits::default()
+    });
+    let mut client = server.channel();
+    let mut sent = 0;
+    while !client.status.contains(Status::PAUSE_READING) {
+        client.publish_to("", "none", true, &Properties::default(), &[0; 10_000]);
+        sent += 1;
+        assert!(sent < 100);
+    }
+    // What was sent before the server stopped reading is worked off when the answers are taken.
+    client.publish_to("", "none", true, &Properties::default(), b"last");
+    let mut returned = 0;
+    while let Some(got) = client.try_next() {
+        returned += usize::from(got.kind == FrameKind::Method);
+    }
+    assert_eq!(returned, sent + 1);
+    assert!(!client.status.contains(Status::PAUSE_READING));
+}
