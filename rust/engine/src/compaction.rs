@@ -131,8 +131,8 @@ impl Copier<'_> {
                 }
                 let mut requeue = None;
                 match schedule.get_by_place(level, position) {
-                    Some((_, Waiting::Dead { stored, .. })) => {
-                        let here = stored.at() == at;
+                    Some((_, Waiting::Dead(dead))) => {
+                        let here = dead.stored.at() == at;
                         drop(schedule);
                         return here.then_some(Live {
                             queue,
@@ -140,7 +140,7 @@ impl Copier<'_> {
                             requeue: None,
                         });
                     }
-                    Some((due_ns, Waiting::Retry { note, .. })) => requeue = Some((note.0, due_ns)),
+                    Some((due_ns, Waiting::Retry(retry))) => requeue = Some((retry.note.0, due_ns)),
                     _ => {}
                 }
                 drop(schedule);
@@ -167,8 +167,8 @@ impl Copier<'_> {
                 .get(position)
                 .is_some_and(|(_, waiting)| waiting.stored().relocate(old, new));
         }
-        if let Some((_, Waiting::Dead { stored, .. })) = schedule.get_by_place(level, position) {
-            return stored.relocate(old, new);
+        if let Some((_, Waiting::Dead(dead))) = schedule.get_by_place(level, position) {
+            return dead.stored.relocate(old, new);
         }
         drop(schedule);
         live.queue

@@ -27,7 +27,7 @@ use wherry_journal::Class;
 use super::counters::add;
 use super::note::Note;
 use super::ready::{TakeBuffer, Token};
-use super::schedule::Waiting;
+use super::schedule::{Dead, Retry, Waiting};
 use super::{Queue, heap_of};
 use crate::commit::{PublishRun, commit};
 use crate::core::Event;
@@ -119,6 +119,20 @@ impl Queue {
             .schedule(due_ns, Event::Due { queue: self.id() });
     }
 
+    /// Of a new queue: its delayed messages after a restart, with their ids and when they are due.
+    pub(crate) fn restore_delayed(&self, delayed: Vec<(u64, u64, Stored)>) {
+        for (id, due_ns, _) in &delayed {
+            self.skip_schedule_id(*id);
+            self.core
+                .timer
+                .schedule(*due_ns, Event::Due { queue: self.id() });
+        }
+        // In the journal, they take nothing of the memory that is limited. And most queues have no schedule.
+        if !delayed.is_empty() {
+            self.schedule().restore(delayed.into_iter());
+        }
+    }
+
     /// Into the schedule. What waits there counts as memory as what waits in the queue does.
     pub(crate) fn wait(&self, id: u64, due_ns: u64, waiting: Waiting) {
         self.meter(waiting.heap_bytes(), 1);
@@ -144,11 +158,12 @@ impl Queue {
                         return;
                     }
                 }
-                Waiting::Retry {
-                    token,
-                    note,
-                    body_bytes,
-                } => {
+                Waiting::Retry(retry) => {
+                    let Retry {
+                        token,
+                        note,
+                        body_bytes,
+                    } = *retry;
                     if self.is_expired(&token) {
                         self.bury_expired(token);
                         continue;
@@ -157,11 +172,7 @@ impl Queue {
                     self.return_to_place(token, note);
                     self.after_entry(1);
                 }
-                Waiting::Dead {
-                    stored,
-                    place,
-                    reason,
-                } => self.bury(stored, place, reason),
+                Waiting::Dead(dead) => self.bury(dead.stored, dead.place, dead.reason),
             }
         }
     }
@@ -406,11 +417,11 @@ impl Queue {
                 self.wait(
                     id,
                     again,
-                    Waiting::Dead {
+                    Waiting::Dead(Box::new(Dead {
                         stored,
                         place,
                         reason,
-                    },
+                    })),
                 );
                 self.core
                     .timer

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wherry_journal::Journal;
+use wherry_journal::{Address, Journal};
 
 use super::level::Left;
 use super::{QueueReplay, Shares};
@@ -132,11 +132,22 @@ impl QueueReplay {
         queue
             .ceiling()
             .fetch_max(ceiling, std::sync::atomic::Ordering::Relaxed);
-        for (schedule_id, (at, due_ns)) in self.delayed {
-            shares.lives(at);
-            queue.skip_schedule_id(schedule_id);
-            queue.schedule_delayed(schedule_id, due_ns, Stored::in_journal(at));
-        }
+        let mut delayed: Vec<(u64, Address, u64)> = self
+            .delayed
+            .into_iter()
+            .map(|(id, (at, due_ns))| (id, at, due_ns))
+            .collect();
+        // As they were published: timers and counts like neighbours to come together.
+        delayed.sort_unstable();
+        queue.restore_delayed(
+            delayed
+                .into_iter()
+                .map(|(id, at, due_ns)| {
+                    shares.lives(at);
+                    (id, due_ns, Stored::in_journal(at))
+                })
+                .collect(),
+        );
         if self.next_schedule_id > 0 {
             queue.skip_schedule_id(self.next_schedule_id - 1);
         }

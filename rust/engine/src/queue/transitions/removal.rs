@@ -167,7 +167,8 @@ impl Queue {
         match removed {
             None => Ok((false, Ticket::NONE)),
             Some((_, Waiting::Delayed(_))) => Ok((true, ticket)),
-            Some((_, Waiting::Retry { token, .. })) => {
+            Some((_, Waiting::Retry(retry))) => {
+                let token = retry.token;
                 let place = self.place(token.level(), token.position());
                 let stored = self.ready.settle(token);
                 let mut runs = Runs::new();
@@ -175,9 +176,9 @@ impl Queue {
                 self.wake_group();
                 Ok((true, self.record(&runs)?))
             }
-            Some((_, Waiting::Dead { stored, place, .. })) => {
+            Some((_, Waiting::Dead(dead))) => {
                 let mut runs = Runs::new();
-                self.forget(&stored, place, &mut runs);
+                self.forget(&dead.stored, dead.place, &mut runs);
                 Ok((true, self.record(&runs)?))
             }
         }
@@ -222,8 +223,8 @@ impl Queue {
         for (_, waiting) in self.schedule().drain() {
             self.meter(waiting.heap_bytes(), -1);
             release(waiting.stored());
-            if let Waiting::Retry { token, .. } = waiting {
-                drop(self.ready.settle(token));
+            if let Waiting::Retry(retry) = waiting {
+                drop(self.ready.settle(retry.token));
             }
         }
         discarded

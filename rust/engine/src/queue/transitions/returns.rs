@@ -172,11 +172,11 @@ impl Queue {
         self.wait(
             id,
             due_ns,
-            Waiting::Retry {
+            Waiting::Retry(Box::new(Retry {
                 token,
                 note,
                 body_bytes,
-            },
+            })),
         );
         self.core
             .timer
