@@ -20,7 +20,7 @@ use crate::entries;
 use crate::equivalence;
 use crate::error::{Error, Refusal};
 use crate::exchange::{Destination, Exchange};
-use crate::options::{ExchangeOptions, OwnerId, QueueOptions, check_name};
+use crate::options::{ExchangeOptions, QueueOptions, check_name};
 use crate::policy::Policies;
 use crate::queue::{Queue, new_ready};
 use crate::route::Generation;
@@ -520,16 +520,6 @@ impl VirtualHost {
             waiter.notify();
         }
         Ok((discarded, ticket))
-    }
-
-    /// Deletes the exclusive queues of an owner that is gone.
-    pub fn release_owner(&self, owner: OwnerId) {
-        for queue in self.queues() {
-            if queue.options().exclusive == Some(owner) {
-                // It may have been deleted meanwhile; it is not in the journal, which therefore cannot refuse.
-                let _ = self.delete_queue(queue.name(), false, false);
-            }
-        }
     }
 
     /// The broker closes: nobody may find anything here any more.

@@ -229,12 +229,6 @@ impl Confirms {
         !self.waiting.is_empty()
     }
 
-    /// Whether [`Confirms::settle`] has something to give out already.
-    #[inline]
-    pub fn has_decided(&self) -> bool {
-        !self.decided.is_empty()
-    }
-
     /// Bytes on the heap, about.
     pub fn heap_bytes(&self) -> usize {
         self.window.capacity() * size_of::<State>()

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use wherry_engine::properties::PropertiesView;
 use wherry_engine::table::{TableView, ValueView};
 use wherry_engine::{Delay, Error, Exchange, ExchangeKind, Message, NewMessage, Ticket};
+use wherry_session::arguments::type_word;
 use wherry_session::{Access, Action, Failure, Pause, Replies, Resource};
 
 use super::channel::Channel;
@@ -483,7 +484,7 @@ fn inspect(headers: TableView<'_>) -> Result<Delay, Failure> {
                 return Err(precondition_failed(format!(
                     "invalid message: {{unacceptable_type_in_header,\"{}\",{}}}",
                     String::from_utf8_lossy(name),
-                    type_name(value)
+                    type_word(&value)
                 )));
             }
             b"x-deliver-at" => delay = Delay::At(deliver_at_ns(value)?),
@@ -505,29 +506,6 @@ fn deliver_at_ns(value: ValueView<'_>) -> Result<u64, Failure> {
     ns.ok_or_else(|| {
         precondition_failed("invalid x-deliver-at: give milliseconds since 1970, or a timestamp")
     })
-}
-
-/// RabbitMQ's words for the types of values.
-pub(super) fn type_name(value: ValueView<'_>) -> &'static str {
-    match value {
-        ValueView::Bool(_) => "bool",
-        ValueView::I8(_) => "byte",
-        ValueView::U8(_) => "unsignedbyte",
-        ValueView::I16(_) => "short",
-        ValueView::U16(_) => "unsignedshort",
-        ValueView::I32(_) => "signedint",
-        ValueView::U32(_) => "unsignedint",
-        ValueView::I64(_) => "long",
-        ValueView::F32(_) => "float",
-        ValueView::F64(_) => "double",
-        ValueView::Decimal { .. } => "decimal",
-        ValueView::Str(_) => "longstr",
-        ValueView::Bytes(_) => "binary",
-        ValueView::Array(_) => "array",
-        ValueView::Table(_) => "table",
-        ValueView::Timestamp(_) => "timestamp",
-        ValueView::Void => "void",
-    }
 }
 
 /// What is wrong with a message, in RabbitMQ's words where it has some.

@@ -13,7 +13,6 @@ use wherry_session::{Action, Failure, Replies, Resource, arguments};
 use super::channel::Channel;
 use super::connection::Connection;
 use super::failing::{access_refused, not_found, precondition_failed, resource_locked};
-use super::publish::type_name;
 use crate::codec::Method;
 
 /// The flags of a declaration.
@@ -249,7 +248,7 @@ fn check_match(host: &VirtualHost, b: &Binding<'_>) -> Result<(), Failure> {
             };
             Err(precondition_failed(format!(
                 "Invalid x-match field type {}{value}; expected longstr",
-                type_name(other)
+                arguments::type_word(&other)
             )))
         }
     }

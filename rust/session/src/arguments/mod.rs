@@ -30,7 +30,7 @@ use wherry_engine::table::{Table, TableView, ValueView};
 use crate::failure::Failure;
 
 /// RabbitMQ's word for a value's type.
-fn type_word(value: &ValueView<'_>) -> &'static str {
+pub fn type_word(value: &ValueView<'_>) -> &'static str {
     match value {
         ValueView::Bool(_) => "bool",
         ValueView::I8(_) => "byte",
