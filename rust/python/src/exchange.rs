@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use wherry_engine::{Exchange as EngineExchange, NewMessage};
 
-use crate::convert::{body as body_bytes, type_name};
+use crate::convert::type_name;
 use crate::engine::{DETACH_BYTES, DETACH_MESSAGES, Shared};
 use crate::errors::{Error, Result};
 use crate::headers;
@@ -132,18 +132,9 @@ impl Exchange {
             user_id,
             timestamp,
         };
-        let properties = options.encode()?;
-        let body = body_bytes(body)?;
-        let message = NewMessage {
-            routing_key,
-            properties: &properties,
-            body: &body,
-            persistent,
-            mandatory,
-            delay: options.delay()?,
-        };
+        let publish = options.publish(body, routing_key, persistent, mandatory)?;
         let _call = self.shared.enter();
-        Ok(self.exchange.publish(&message)?.ticket.0)
+        Ok(self.exchange.publish(&publish.message())?.ticket.0)
     }
 
     /// Publishes a batch without waiting for the disk; one receipt for all of it.

@@ -1,13 +1,14 @@
 //! Message properties: keyword arguments of `publish` to encoded bytes, and encoded bytes to attributes.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use wherry_engine::properties::Properties;
-use wherry_engine::{Delay, Message};
+use wherry_engine::{Delay, Message, NewMessage};
 
-use crate::convert::{duration, unix_ns, unix_seconds, utc_datetime};
+use crate::convert::{body as body_bytes, duration, unix_ns, unix_seconds, utc_datetime};
 use crate::errors::{Error, Result};
 use crate::headers;
 
@@ -30,7 +31,51 @@ pub(crate) struct Options<'a, 'py> {
     pub(crate) timestamp: Option<&'a Bound<'py, PyAny>>,
 }
 
+/// A publish as Python asked for it, checked and encoded.
+pub(crate) struct Publish<'a> {
+    routing_key: &'a str,
+    properties: Vec<u8>,
+    body: Cow<'a, [u8]>,
+    persistent: bool,
+    mandatory: bool,
+    delay: Delay,
+}
+
+impl Publish<'_> {
+    /// As the engine takes it.
+    #[inline]
+    pub(crate) fn message(&self) -> NewMessage<'_> {
+        NewMessage {
+            routing_key: self.routing_key,
+            properties: &self.properties,
+            body: &self.body,
+            persistent: self.persistent,
+            mandatory: self.mandatory,
+            delay: self.delay,
+        }
+    }
+}
+
 impl Options<'_, '_> {
+    /// A publish with these options.
+    #[inline]
+    pub(crate) fn publish<'a>(
+        &self,
+        body: &'a Bound<'_, PyAny>,
+        routing_key: &'a str,
+        persistent: bool,
+        mandatory: bool,
+    ) -> Result<Publish<'a>> {
+        Ok(Publish {
+            routing_key,
+            properties: self.encode()?,
+            body: body_bytes(body)?,
+            persistent,
+            mandatory,
+            delay: self.delay()?,
+        })
+    }
+
     /// Encoded properties; empty, and nothing allocated, when none is given.
     #[inline]
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {

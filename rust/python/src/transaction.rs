@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use wherry_engine::{Error as EngineError, NewMessage, Outcome, Transaction as EngineTransaction};
+use wherry_engine::{Error as EngineError, Outcome, Transaction as EngineTransaction};
 
-use crate::convert::body as body_bytes;
 use crate::delivery::Delivery;
 use crate::engine::Shared;
 use crate::errors::{Error, Result};
@@ -103,19 +102,10 @@ impl Transaction {
             user_id,
             timestamp,
         };
-        let properties = options.encode()?;
-        let body = body_bytes(body)?;
-        let message = NewMessage {
-            routing_key,
-            properties: &properties,
-            body: &body,
-            persistent,
-            mandatory,
-            delay: options.delay()?,
-        };
+        let publish = options.publish(body, routing_key, persistent, mandatory)?;
         let mut open = self.lock();
         let (transaction, _) = open.as_mut().ok_or_else(over)?;
-        Ok(transaction.publish(&exchange.exchange, &message)?)
+        Ok(transaction.publish(&exchange.exchange, &publish.message())?)
     }
 
     /// Adds an acknowledgement.
