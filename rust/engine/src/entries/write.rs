@@ -79,7 +79,7 @@ pub(crate) fn write_message(
     parts.write(w.0);
 }
 
-/// For entries that are runs: [`SETTLE`] and [`RETURNED`].
+/// For entries that are runs: [`SETTLE`] and [`RETURNED`](super::RETURNED).
 pub(crate) fn settle_bytes(runs: usize) -> usize {
     HEADER_BYTES + runs * RUN_BYTES
 }
@@ -111,8 +111,8 @@ pub(crate) fn write_requeue(out: &mut [u8], place: Place, note: u32, due_ns: u64
 
 pub(crate) const PLACE_BYTES: usize = HEADER_BYTES + TARGET_BYTES;
 
-/// Entries of one place: [`CEILING`] (everything below may have been handed out), [`CANCEL`] (position = id in the
-/// queue's schedule), [`NEXT`] and [`NEXT_SCHEDULED`].
+/// Entries of one place: [`CEILING`](super::CEILING) (everything below may have been handed out), [`CANCEL`](super::CANCEL)
+/// (position = id in the queue's schedule), [`NEXT`](super::NEXT) and [`NEXT_SCHEDULED`](super::NEXT_SCHEDULED).
 pub(crate) fn write_place(out: &mut [u8], kind: u8, place: Place) {
     let mut w = Writer(out);
     w.header(kind, 0, PLACE_BYTES);
