@@ -28,6 +28,12 @@ pub(crate) use shared::Reserved;
 pub use shared::SharedPrefetch;
 use taking::Taking;
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread asked a consumer for its room.
+    pub(crate) static ASKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A consumer of one queue.
 pub struct Consumer {
     id: u32,
@@ -88,11 +94,15 @@ impl Consumer {
 
     /// How many its prefetch allows.
     pub(crate) fn room_now(&self) -> usize {
+        self.own_room().min(self.shared_room())
+    }
+
+    /// What its own prefetch allows.
+    fn own_room(&self) -> usize {
         if self.is_cancelled() {
             return 0;
         }
         self.room(self.unacked.load(Ordering::Relaxed))
-            .min(self.shared_room())
     }
 
     /// What a limit that it shares with others allows.
@@ -111,6 +121,8 @@ impl Consumer {
 
     /// What its prefetch allows beside so many.
     fn room(&self, held: usize) -> usize {
+        #[cfg(test)]
+        ASKED.set(ASKED.get() + 1);
         match self.prefetch.load(Ordering::Relaxed) as usize {
             0 => usize::MAX,
             _ if self.options.no_ack => usize::MAX,
@@ -131,7 +143,10 @@ impl Consumer {
 
     /// Changes the limit for what is taken from now on.
     pub fn set_prefetch(&self, n: u32) {
+        let mut ledger = self.ledger.lock();
         self.prefetch.store(n, Ordering::Relaxed);
+        self.come_back(&mut ledger);
+        drop(ledger);
         self.room_again();
     }
 
@@ -185,14 +200,14 @@ impl Consumer {
         }
         let taken = taking.taken;
         if taking.is_idle() {
-            self.note_reserved(&ledger, reserved);
+            self.note_reserved(&mut ledger, reserved);
             return 0;
         }
         let after = taking.finish();
         if reserved != 0 {
             self.waits_since.store(0, Ordering::Relaxed);
         }
-        self.note_reserved(&ledger, reserved);
+        self.note_reserved(&mut ledger, reserved);
         drop(ledger);
         if let Some(after) = after {
             after.happen(self);
@@ -273,12 +288,12 @@ impl Consumer {
     }
 
     /// Under the ledger's lock, so that the last word is the right one.
-    fn note_held(&self, ledger: &Ledger) {
+    fn note_held(&self, ledger: &mut Ledger) {
         self.note_reserved(ledger, 0);
     }
 
     /// As `note_held`, when so many places of the shared limit were reserved for what is new.
-    fn note_reserved(&self, ledger: &Ledger, reserved: usize) {
+    fn note_reserved(&self, ledger: &mut Ledger, reserved: usize) {
         let held = ledger.held();
         if let Some(shared) = self.shared.get()
             && !self.options.no_ack
@@ -290,6 +305,7 @@ impl Consumer {
         self.unacked.store(held, Ordering::Relaxed);
         self.assigned
             .store(ledger.assigned.len(), Ordering::Relaxed);
+        self.come_back(ledger);
     }
 
     /// Settles one delivery, or with `multiple` all up to it; tag 0 with `multiple` means all.
@@ -313,7 +329,7 @@ impl Consumer {
                 return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
             }
             let settled = ledger.remove_up_to(last);
-            self.note_held(&ledger);
+            self.note_held(&mut ledger);
             drop(ledger);
             let ticket = self.decide(settled.into_iter().map(|(_, unacked)| unacked), outcome);
             self.room_again();
@@ -322,7 +338,7 @@ impl Consumer {
         let Some(unacked) = ledger.remove(tag) else {
             return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
         };
-        self.note_held(&ledger);
+        self.note_held(&mut ledger);
         drop(ledger);
         let ticket = self.decide(std::iter::once(unacked), outcome);
         self.room_again();
@@ -357,7 +373,7 @@ impl Consumer {
                 }
             }
         }
-        self.note_held(&ledger);
+        self.note_held(&mut ledger);
         drop(ledger);
         let ticket = self.decide(removed.into_iter().map(|(_, unacked)| unacked), outcome);
         self.room_again();
@@ -454,7 +470,7 @@ impl Consumer {
     }
 
     pub(crate) fn settled_elsewhere(&self) {
-        self.note_held(&self.ledger.lock());
+        self.note_held(&mut self.ledger.lock());
         self.room_again();
     }
 
@@ -512,7 +528,7 @@ impl Consumer {
         let Some(unacked) = ledger.remove(tag) else {
             return;
         };
-        self.note_held(&ledger);
+        self.note_held(&mut ledger);
         drop(ledger);
         // Counted as a failed attempt. A journal error here is seen by the publishers.
         let _ = self.queue.fail(unacked.token, unacked.body_bytes);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::message::Message;
+use crate::queue::candidates::Absent;
 use crate::queue::ready::{TakeBuffer, Token};
 
 pub(crate) struct Unacked {
@@ -23,6 +24,8 @@ pub(crate) struct Ledger {
     /// The consumer holds nothing any more, and what comes back to it goes on to the queue.
     pub(crate) ended: bool,
     pub(crate) buffer: TakeBuffer,
+    /// Its place among the consumers of its queue that may have room, while its own prefetch leaves none.
+    pub(crate) absent: Option<Box<Absent>>,
 }
 
 impl Ledger {
@@ -34,6 +37,7 @@ impl Ledger {
             assigned: VecDeque::new(),
             ended: false,
             buffer: TakeBuffer::default(),
+            absent: None,
         }
     }
 

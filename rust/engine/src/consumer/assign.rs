@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::{Consumer, Reserved};
+use crate::ledger::Ledger;
 use crate::message::Message;
+use crate::queue::candidates::Absent;
 use crate::queue::ready::Token;
 
 /// Deliveries that may lie assigned at a consumer before it takes them. What a consumer whose socket does not drain
@@ -47,6 +49,33 @@ impl Consumer {
         ahead.min(self.room(self.unacked.load(Ordering::Relaxed)))
     }
 
+    /// A publisher found no room: it is not asked again until there may be some. Waits for nobody: if somebody is at the
+    /// ledger it is just asked again.
+    pub(crate) fn step_aside(&self, absent: Absent) {
+        let Some(mut ledger) = self.ledger.try_lock() else {
+            return;
+        };
+        if self.own_room() == 0 {
+            absent.leave();
+            ledger.absent = Some(Box::new(absent));
+            return;
+        }
+        drop(ledger);
+        if let Some(shared) = self.shared.get() {
+            shared.step_aside(self.id, absent);
+        }
+    }
+
+    /// Under the ledger's lock, whenever there may be room again.
+    pub(super) fn come_back(&self, ledger: &mut Ledger) {
+        if ledger.absent.is_some()
+            && self.own_room() > 0
+            && let Some(absent) = ledger.absent.take()
+        {
+            absent.come_back();
+        }
+    }
+
     /// A place of the limit that it shares with others. None when there is none left, and when it shares no limit, which
     /// `Ok` tells from it.
     pub(crate) fn reserve_turn(&self) -> Result<Option<Reserved>, Full> {
@@ -84,7 +113,7 @@ impl Consumer {
             self.waits_since.store(0, Ordering::Relaxed);
         }
         ledger.assigned.extend(given.by_ref().take(room));
-        self.note_reserved(&ledger, reserved.map_or(0, Reserved::into_places));
+        self.note_reserved(&mut ledger, reserved.map_or(0, Reserved::into_places));
         (given.collect(), had_none && !ledger.assigned.is_empty())
     }
 }

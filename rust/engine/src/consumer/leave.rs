@@ -27,7 +27,7 @@ impl Consumer {
             // A `take` that was under way is over once the lock was had; later ones see the flag.
             let mut ledger = self.ledger.lock();
             let assigned = std::mem::take(&mut ledger.assigned);
-            self.note_held(&ledger);
+            self.note_held(&mut ledger);
             drop(ledger);
             let n = assigned.len();
             self.queue.return_unseen(assigned);
@@ -42,7 +42,7 @@ impl Consumer {
         ledger.ended = true;
         let assigned = std::mem::take(&mut ledger.assigned);
         let held = ledger.remove_up_to(u64::MAX - 1);
-        self.note_held(&ledger);
+        self.note_held(&mut ledger);
         drop(ledger);
         let n = held.len() + assigned.len();
         self.queue.return_unseen(assigned);

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::core::Notify;
+use crate::queue::candidates::Absent;
 
 /// A limit on the unsettled deliveries of several consumers together.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub struct SharedPrefetch {
 struct Waiting {
     next: u64,
     notices: HashMap<u32, Notice, foldhash::fast::RandomState>,
+    /// Their places among the consumers of their queues that may have room.
+    absent: HashMap<u32, Absent, foldhash::fast::RandomState>,
 }
 
 struct Notice {
@@ -159,12 +162,28 @@ impl SharedPrefetch {
     }
 
     pub(crate) fn forget(&self, consumer: u32) {
-        self.waiting.lock().notices.remove(&consumer);
+        let mut waiting = self.waiting.lock();
+        waiting.notices.remove(&consumer);
+        waiting.absent.remove(&consumer);
+    }
+
+    /// A publisher found no room for this consumer: it is not asked again until something is given back.
+    pub(crate) fn step_aside(&self, consumer: u32, absent: Absent) {
+        let mut waiting = self.waiting.lock();
+        if self.room() == 0 {
+            absent.leave();
+            waiting.absent.insert(consumer, absent);
+        }
     }
 
     /// All of them, since the one with room may find its queue empty.
     fn tell(&self) {
         let mut waiting = self.waiting.lock();
+        if self.room() > 0 {
+            for (_, absent) in std::mem::take(&mut waiting.absent) {
+                absent.come_back();
+            }
+        }
         if waiting.notices.is_empty() {
             return;
         }

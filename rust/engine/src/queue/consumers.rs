@@ -5,12 +5,14 @@
 //! The list holds its consumers weakly. To upgrade one is to own it for a moment, and to drop the last owner is to
 //! cancel it, which comes back to this list: so nothing is upgraded and dropped while the list is locked.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use super::arrivals::Arrivals;
+use super::candidates::{Candidates, Key};
 use super::dispatch::Turn;
 use crate::consumer::Consumer;
 
@@ -24,6 +26,10 @@ impl Registered {
     fn is(&self, consumer: &Consumer) -> bool {
         std::ptr::eq(self.consumer.as_ptr(), consumer)
     }
+
+    fn key(&self, number: u64) -> Key {
+        (Reverse(self.priority), number)
+    }
 }
 
 /// In order of registration.
@@ -34,6 +40,8 @@ struct List {
     prioritised: usize,
     /// Whether the one that is there wants to stay alone.
     exclusive: bool,
+    /// Of those that are served in turn who may have room. Made when a publisher first asks.
+    candidates: Option<Arc<Candidates>>,
 }
 
 pub(crate) struct Consumers {
@@ -113,15 +121,17 @@ impl Consumers {
         if !self.single_active {
             return;
         }
-        let first = {
-            let list = self.list.lock();
-            let first = list.as_ref().and_then(|list| list.consumers.first());
-            let first = first.filter(|first| first.in_turn);
-            first.and_then(|first| first.consumer.upgrade())
-        };
-        if let Some(first) = first {
-            first.notify();
+        if let Some(active) = self.active_in_turn() {
+            active.notify();
         }
+    }
+
+    /// The single active consumer, if it is served in turn.
+    fn active_in_turn(&self) -> Option<Arc<Consumer>> {
+        let list = self.list.lock();
+        let first = list.as_ref().and_then(|list| list.consumers.first());
+        let first = first.filter(|first| first.in_turn);
+        first.and_then(|first| first.consumer.upgrade())
     }
 
     pub(crate) fn is_restricted(&self) -> bool {
@@ -152,6 +162,10 @@ impl Consumers {
         });
         consumer.registered.store(number, Ordering::Relaxed);
         if options.in_turn {
+            if let Some(candidates) = &list.candidates {
+                let key = (Reverse(options.priority), number);
+                candidates.add(key, Arc::downgrade(consumer));
+            }
             self.in_turn.fetch_add(1, Ordering::Relaxed);
         }
         self.update(list);
@@ -167,6 +181,9 @@ impl Consumers {
         list.exclusive = false;
         list.prioritised -= usize::from(known.priority != 0);
         if known.in_turn {
+            if let Some(candidates) = &list.candidates {
+                candidates.remove(known.key(number));
+            }
             self.in_turn.fetch_sub(1, Ordering::Relaxed);
         }
         self.update(list);
@@ -203,20 +220,31 @@ impl Consumers {
         !higher.iter().any(|other| other.has_room())
     }
 
-    /// Messages for which those have room that are served in turn and may take.
-    pub(super) fn room(&self) -> usize {
-        if self.in_turn() == 0 {
-            return 0;
+    /// Of those that are served in turn who may have room. None when there are none; of a single active consumer all
+    /// others do not count.
+    pub(super) fn candidates(&self) -> Option<Arc<Candidates>> {
+        if self.single_active || self.in_turn() == 0 {
+            return None;
         }
-        let list = self.list.lock();
-        let in_turn: Vec<Arc<Consumer>> = served(&list, self.single_active)
-            .filter(|(_, known)| known.in_turn)
-            .filter_map(|(_, known)| known.consumer.upgrade())
-            .collect();
-        drop(list);
-        in_turn
-            .iter()
-            .fold(0usize, |sum, one| sum.saturating_add(one.room_now()))
+        let mut list = self.list.lock();
+        let list = list.as_mut()?;
+        let made = list.candidates.get_or_insert_with(|| {
+            let candidates = Arc::<Candidates>::default();
+            for (number, known) in list.consumers.iter().filter(|(_, known)| known.in_turn) {
+                candidates.add(known.key(number), known.consumer.clone());
+            }
+            candidates
+        });
+        Some(made.clone())
+    }
+
+    /// Messages for which those have room that are served in turn and may take, as far as they are wanted.
+    pub(super) fn room(&self, wanted: usize) -> usize {
+        if self.single_active {
+            let active = self.active_in_turn();
+            return active.map_or(0, |active| active.room_now().min(wanted));
+        }
+        self.candidates().map_or(0, |them| them.room(wanted))
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Consumer>> {

@@ -25,6 +25,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::Queue;
+use super::candidates::Candidates;
 use super::consumers::Consumers;
 use super::ready::{TakeBuffer, Token};
 use crate::consumer::{Ahead, Consumer, Reserved};
@@ -107,30 +108,46 @@ impl Turn {
 
 impl Level {
     /// The members that have room, from whose turn it is on, but not more than there are messages. Also the room that
-    /// they have together, which is known only when all were asked; else it is one each.
-    fn hands(&self, messages: usize, why: Ahead) -> (Vec<Hand>, usize) {
+    /// they have together, which is known only when all were asked; else it is one each. Publishers ask the
+    /// `candidates` among them only.
+    fn hands(
+        &self,
+        messages: usize,
+        why: Ahead,
+        candidates: Option<&Arc<Candidates>>,
+    ) -> (Vec<Hand>, usize) {
         let mut hands: Vec<Hand> = Vec::new();
-        let members = self.members.len();
-        let start = self.members.partition_point(|m| m.sequence < self.next);
-        for step in 0..members {
-            if hands.len() == messages {
-                return (hands, messages);
+        let mut ask = |sequence, consumer: Arc<Consumer>| {
+            let room = consumer.turn_room(why);
+            if room > 0
+                && let Ok(reserved) = consumer.reserve_turn()
+            {
+                hands.push(Hand {
+                    sequence,
+                    consumer,
+                    room,
+                    reserved,
+                    given: Vec::new(),
+                });
             }
-            let member = &self.members[(start + step) % members];
-            if let Some(consumer) = member.consumer.upgrade() {
-                let room = consumer.turn_room(why);
-                if room > 0
-                    && let Ok(reserved) = consumer.reserve_turn()
+            hands.len() < messages
+        };
+        if let Some(candidates) = candidates {
+            candidates.each_in_turn(self.priority, self.next, ask);
+        } else {
+            let members = self.members.len();
+            let start = self.members.partition_point(|m| m.sequence < self.next);
+            for step in 0..members {
+                let member = &self.members[(start + step) % members];
+                if let Some(consumer) = member.consumer.upgrade()
+                    && !ask(member.sequence, consumer)
                 {
-                    hands.push(Hand {
-                        sequence: member.sequence,
-                        consumer,
-                        room,
-                        reserved,
-                        given: Vec::new(),
-                    });
+                    break;
                 }
             }
+        }
+        if hands.len() == messages {
+            return (hands, messages);
         }
         reserve_in_turn(&mut hands, messages);
         let room = hands
@@ -169,7 +186,7 @@ impl Queue {
     /// `caller` is about to take and needs no notice.
     pub(crate) fn dispatch(&self, caller: &Consumer) {
         if self.ready.has_ready() && !self.core.is_closed() {
-            self.deal(self.consumers.turn.lock(), Some(caller), Ahead::Turn);
+            self.deal(self.consumers.turn.lock(), Some(caller), Ahead::Turn, None);
         }
     }
 
@@ -177,12 +194,15 @@ impl Queue {
     /// count, as in RabbitMQ, which hands it to them when it is published. Waits for nobody, since publishers may hold
     /// another queue's locks (a dead letter's do); then the consumers come too late for this one.
     pub(crate) fn deal_out(&self) {
-        if self.consumers.in_turn() > 0
-            && self.ready.has_ready()
-            && !self.core.is_closed()
-            && let Some(turn) = self.consumers.turn.try_lock()
-        {
-            self.deal(turn, None, Ahead::Overflow);
+        if self.consumers.in_turn() == 0 || !self.ready.has_ready() || self.core.is_closed() {
+            return;
+        }
+        let candidates = self.consumers.candidates();
+        if candidates.as_ref().is_some_and(|them| them.room(1) == 0) {
+            return;
+        }
+        if let Some(turn) = self.consumers.turn.try_lock() {
+            self.deal(turn, None, Ahead::Overflow, candidates.as_ref());
         }
     }
 
@@ -191,6 +211,7 @@ impl Queue {
         mut turn: MutexGuard<'_, Option<Box<Turn>>>,
         caller: Option<&Consumer>,
         why: Ahead,
+        candidates: Option<&Arc<Candidates>>,
     ) {
         let mut told: SmallVec<[Arc<Consumer>; 4]> = SmallVec::new();
         let mut came_back = 0;
@@ -207,7 +228,8 @@ impl Queue {
                 }
                 loop {
                     let ready = usize::try_from(self.ready.len()).unwrap_or(usize::MAX);
-                    let (mut hands, wanted) = level.hands(ready.clamp(1, DEAL_MAX), why);
+                    let (mut hands, wanted) =
+                        level.hands(ready.clamp(1, DEAL_MAX), why, candidates);
                     if wanted == 0 {
                         break;
                     }

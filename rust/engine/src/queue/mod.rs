@@ -2,6 +2,7 @@
 //! change of a message's state is in `transitions.rs` and the files below it, and nowhere else.
 
 pub(crate) mod arrivals;
+pub(crate) mod candidates;
 mod consumers;
 pub(crate) mod counters;
 mod dispatch;
@@ -272,7 +273,7 @@ impl Queue {
     /// Whether a consumer that is served in turn has room: then it gets what is ready as soon as it is looked at, and
     /// nothing is left for a `get`.
     pub fn is_awaited(&self) -> bool {
-        self.consumers.room() > 0
+        self.consumers.room(1) > 0
     }
 
     /// Somebody uses it: a queue that expires when it is unused starts its time anew.
@@ -417,7 +418,8 @@ impl Queue {
             return false;
         }
         self.deal_out();
-        let left = messages.saturating_sub(self.consumers.room() as u64);
+        let wanted = usize::try_from(messages).unwrap_or(usize::MAX);
+        let left = messages.saturating_sub(self.consumers.room(wanted) as u64);
         is_full(left.max(1), bytes)
     }
 
