@@ -13,6 +13,8 @@ impl Pause {
     pub const UNCONFIRMED: Pause = Pause(1 << 2);
     /// The server is asked about credentials.
     pub const CREDENTIALS: Pause = Pause(1 << 3);
+    /// Others are to have their turn; `write_into` ends it.
+    pub const TURN: Pause = Pause(1 << 4);
 
     /// Whether there is a reason.
     #[inline]

@@ -18,7 +18,7 @@ use wherry_engine::table::{Table, TableView, Value};
 use wherry_engine::{Notify, OwnerId, Ticket, VirtualHost};
 use wherry_session::{
     Access, Admission, Credentials, ExclusiveQueues, Failure, FrontEnd, Limits, Pause, Peer,
-    Secret, Traffic, Wakeups,
+    Secret, Stint, Traffic, Wakeups,
 };
 
 use super::failing::{channel_error, command_invalid, not_allowed};
@@ -132,6 +132,7 @@ pub(super) struct Connection {
     pub(super) owner: OwnerId,
     pub(super) phase: Phase,
     pub(super) pause: Pause,
+    pub(super) stint: Stint,
     pub(super) client: Client,
     pub(super) mechanism: &'static str,
     pub(super) user: String,
@@ -179,6 +180,7 @@ impl Connection {
             peer,
             phase: Phase::Header,
             pause: Pause::default(),
+            stint: Stint::default(),
             client: Client::default(),
             mechanism: "",
             user: String::new(),

@@ -47,11 +47,18 @@ pub(super) fn method(
             consumer_tag,
             no_wait,
         } => {
+            cn.stint.slow(&mut cn.pause);
             let slot = consume::cancel(ch, consumer_tag);
             return Ok(Then::Cancel { slot, no_wait });
         }
-        Method::ChannelClose { .. } => return Ok(Then::CloseChannel),
-        _ => rare(ch, cn, method)?,
+        Method::ChannelClose { .. } => {
+            cn.stint.slow(&mut cn.pause);
+            return Ok(Then::CloseChannel);
+        }
+        _ => {
+            cn.stint.slow(&mut cn.pause);
+            rare(ch, cn, method)?;
+        }
     }
     Ok(Then::Used(0))
 }

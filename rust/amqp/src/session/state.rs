@@ -134,6 +134,9 @@ impl State {
             return;
         }
         self.cn.heard = true;
+        if !self.cn.pause.any() {
+            self.cn.stint.begin(&mut self.cn.pause);
+        }
         let counters = self.cn.front.counters();
         self.cn.traffic.received(bytes.len(), counters);
         let mut rest = bytes;

@@ -37,6 +37,7 @@ impl State {
         if self.cn.pause.has(Pause::UNCONFIRMED) && self.has_room_for_confirms() {
             self.cn.pause.clear(Pause::UNCONFIRMED);
         }
+        self.cn.stint.begin(&mut self.cn.pause);
         self.work_off();
         self.count();
         let written = out.len() - start;
@@ -184,6 +185,9 @@ impl State {
         }
         if cn.pause.any() {
             status |= Status::PAUSE_READING;
+        }
+        if cn.pause.has(Pause::TURN) {
+            status |= Status::OUTPUT; // or the answers of what is still to be done
         }
         if cn.stuck.is_some() {
             status |= Status::WAITS_FOR_ROOM;

@@ -3,9 +3,10 @@
 use wherry_amqp::codec::{FrameKind, Method};
 use wherry_amqp::session::Status;
 use wherry_engine::properties::Properties;
-use wherry_session::{Limits, Session as _};
+use wherry_engine::table::TableView;
+use wherry_session::{Limits, SLOW_REQUESTS_PER_STINT, Session as _};
 
-use crate::client::{Server, publish_bytes};
+use crate::client::{Server, method_bytes, publish_bytes};
 
 #[test]
 fn a_publisher_is_blocked_and_let_go() {
@@ -160,5 +161,42 @@ fn who_does_not_read_its_answers_is_not_read_from() {
         returned += usize::from(got.kind == FrameKind::Method);
     }
     assert_eq!(returned, sent + 1);
+    assert!(!client.status.contains(Status::PAUSE_READING));
+}
+
+#[test]
+fn slow_requests_in_one_read_let_others_have_their_turn() {
+    let server = Server::new();
+    let mut client = server.channel();
+    let count = 3 * SLOW_REQUESTS_PER_STINT as usize + 1;
+    let declares: Vec<u8> = (0..count)
+        .flat_map(|number| {
+            method_bytes(
+                1,
+                &Method::QueueDeclare {
+                    queue: &format!("q{number}"),
+                    passive: false,
+                    durable: false,
+                    exclusive: false,
+                    auto_delete: false,
+                    no_wait: true,
+                    arguments: TableView::new(&[]),
+                },
+            )
+        })
+        .collect();
+    let status = client.raw(&declares);
+    let declared = || server.host().queues().len();
+    assert_eq!(declared(), SLOW_REQUESTS_PER_STINT as usize);
+    // The server comes back to it by itself, and reads no more until it is through.
+    assert!(status.contains(Status::PAUSE_READING | Status::OUTPUT));
+    let mut bytes = Vec::new();
+    client.session.write_into(&mut bytes, 4096);
+    assert_eq!(declared(), 2 * SLOW_REQUESTS_PER_STINT as usize);
+    // What comes meanwhile stays behind it.
+    client.send(3, &Method::ChannelOpen {});
+    client.expect(3, &Method::ChannelOpenOk {});
+    assert_eq!(declared(), count);
+    client.expect_silence();
     assert!(!client.status.contains(Status::PAUSE_READING));
 }

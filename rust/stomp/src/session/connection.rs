@@ -14,7 +14,7 @@ use std::sync::Arc;
 use wherry_engine::{Notify, OwnerId, Queue, Ticket, VirtualHost};
 use wherry_session::{
     Access, Admission, ChannelAdmission, Credentials, ExclusiveQueues, Failure, FailureKind,
-    FrontEnd, Limits, Pause, Peer, Secret, Traffic, Wakeups, random_name,
+    FrontEnd, Limits, Pause, Peer, Secret, Stint, Traffic, Wakeups, random_name,
 };
 
 use super::output::Output;
@@ -86,6 +86,7 @@ pub(super) struct Connection {
     pub(super) owner: OwnerId,
     pub(super) phase: Phase,
     pub(super) pause: Pause,
+    pub(super) stint: Stint,
     pub(super) version: Version,
     /// The virtual host that CONNECT named.
     host: Option<String>,
@@ -152,6 +153,7 @@ impl Connection {
             peer,
             phase: Phase::Waiting,
             pause: Pause::default(),
+            stint: Stint::default(),
             version: Version::V1_0,
             host: None,
             user: String::new(),

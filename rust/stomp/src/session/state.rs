@@ -127,6 +127,9 @@ impl Core {
             Phase::Running => {}
             _ => return Ok(Then::Later),
         }
+        if matches!(command, "SUBSCRIBE" | "UNSUBSCRIBE" | "COMMIT") {
+            self.cn.stint.slow(&mut self.cn.pause);
+        }
         match command {
             "SEND" => return send::send(self, frame),
             "SUBSCRIBE" => return subscribe::subscribe(self, frame),
@@ -330,6 +333,9 @@ impl State {
             return;
         }
         cn.heard = true;
+        if !cn.pause.any() {
+            cn.stint.begin(&mut cn.pause);
+        }
         cn.traffic.received(bytes.len(), cn.front.counters());
         let mut rest = bytes;
         // What is kept while nothing pauses is the beginning of a frame: only what it lacks is copied to it.
@@ -492,6 +498,7 @@ impl State {
         {
             core.cn.pause.clear(Pause::OUTPUT);
         }
+        core.cn.stint.begin(&mut core.cn.pause);
         self.work_off();
         self.core.count();
         let written = out.len() - start;
@@ -525,6 +532,9 @@ impl State {
         }
         if cn.pause.any() {
             status |= Status::PAUSE_READING;
+        }
+        if cn.pause.has(Pause::TURN) {
+            status |= Status::OUTPUT; // or the answers of what is still to be done
         }
         if cn.stuck.is_some() {
             status |= Status::WAITS_FOR_ROOM;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wherry_engine::NewMessage;
 use wherry_engine::properties::Properties;
 use wherry_engine::table::{Table, Value};
-use wherry_session::{Limits, Session as _};
+use wherry_session::{Limits, SLOW_REQUESTS_PER_STINT, Session as _};
 use wherry_stomp::Status;
 use wherry_stomp::codec::Version;
 
@@ -333,6 +333,24 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         let lines: String = headers.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
         format!("{command}\n{lines}\n{body}\0").into_bytes()
     })
+}
+
+#[test]
+fn many_subscriptions_in_one_read_let_others_have_their_turn() {
+    let server = Server::new();
+    let mut client = server.v12();
+    let count = 2 * SLOW_REQUESTS_PER_STINT as usize + 1;
+    let frames: String = (0..count)
+        .map(|n| format!("SUBSCRIBE\nid:{n}\ndestination:/queue/q{n}\n\n\0"))
+        .collect();
+    client.send(&frames);
+    let declared = || server.host().queues().len();
+    assert_eq!(declared(), SLOW_REQUESTS_PER_STINT as usize);
+    let seen = client.status;
+    assert!(seen.contains(Status::PAUSE_READING | Status::OUTPUT));
+    client.read();
+    assert_eq!(declared(), count);
+    assert!(!client.status.contains(Status::PAUSE_READING));
 }
 
 proptest! {
