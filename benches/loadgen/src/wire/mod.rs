@@ -108,7 +108,7 @@ pub(crate) trait Wire: Sized + Send + 'static {
     /// Where the body of `body_bytes` begins in the `frame_bytes` that [`publish`](Wire::publish) appended.
     fn body_at(frame_bytes: usize, body_bytes: usize) -> usize;
 
-    /// Writes into published frames which entity the message is of; `body_at` is as in [`body_at`](Wire::body_at).
+    /// Writes into the frames of a message published to [`Destination::Entities`] which entity it is of.
     fn entity(frames: &mut [u8], exchange: &str, digits: [u8; ENTITY_DIGITS]);
 
     /// Writes into published frames which number the message has, where the protocol wants it for a confirm.
