@@ -42,9 +42,10 @@ def build_loadgen() -> Path:
     raise LoadFailed("cargo did not say where wherry-loadgen is")
 
 
-def loadgen(program: Path, protocol: str, running: Running, arguments: list[str]) -> Figures:
+def loadgen(program: Path, running: Running, arguments: list[str]) -> Figures:
     """One run of the generator. Fails if a message was lost, doubled, reordered or damaged."""
-    where = ["--protocol", protocol, "--port", str(running.port), "--pid", str(running.pid)]
+    where = ["--protocol", running.protocol, "--port", str(running.port)]
+    where += ["--pid", str(running.pid)]
     done = subprocess.run(
         [program, *arguments, *where],
         capture_output=True,

@@ -36,7 +36,7 @@ from loads import (
     perf_test,
     perf_test_version,
 )
-from servers import AMQP, STOMP, CoilMQ, Protocol, RabbitMQ, Running, Server, Wherry
+from servers import AMQP, STOMP, CoilMQ, Protocol, RabbitMQ, Relay, Running, Server, Wherry
 from tables import Summary, put_between, show
 
 # The page that shows the figures.
@@ -46,6 +46,7 @@ PROTOCOLS: dict[str, tuple[Protocol, list[Case]]] = {
     "stomp": (STOMP, stomp_cases.CASES),
 }
 Load = Callable[[Variant, Running], Figures]
+SERVERS = "rabbitmq,coilmq,wherry,relay"
 # The servers themselves need a little when nothing is asked of them.
 QUIET_SHARE = 0.85
 # Of waiting for others to leave the processors alone, before one run.
@@ -58,10 +59,11 @@ def main() -> int:
     arguments = parse_arguments()
     protocol, cases = PROTOCOLS[arguments.protocol]
     cases = chosen(cases, arguments)
+    program = build_loadgen()
     servers: dict[str, Server] = {}
     available: list[Server] = [RabbitMQ(protocol)]
     available += [CoilMQ()] if protocol is STOMP else []
-    available += [Wherry(protocol, arguments.wherry)]
+    available += [Wherry(protocol, arguments.wherry), Relay(program)]
     for server in available:
         if server.name.lower() not in arguments.servers.lower().split(","):
             continue
@@ -76,7 +78,6 @@ def main() -> int:
     if with_perf_test and (reason := missing_perf_test()):
         print(f"PerfTest is left out: {reason}.", flush=True)
         with_perf_test = False
-    program = build_loadgen()
     about = conditions(servers, with_perf_test, arguments)
     print(about, flush=True)
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("protocol", choices=sorted(PROTOCOLS))
     parser.add_argument("--only", help="names of cases, separated by commas")
-    parser.add_argument("--servers", default="rabbitmq,coilmq,wherry", help="default: %(default)s")
+    parser.add_argument("--servers", default=SERVERS, help="default: %(default)s")
     parser.add_argument(
         "--wherry",
         metavar="COMMAND",
@@ -208,6 +209,7 @@ class Bench:
         self.summary.add(case.headline, case.summary, variants, found)
         if case.perf_test is not None and self.with_perf_test:
             load = case.perf_test
+            variants = [variant for variant in variants if variant.server != Relay.name]
             print(f"\nPerfTest: `{' '.join(load.arguments)}`\n", flush=True)
             found = self.perf_test_rounds(case, load, variants)
             show(load.columns, found)
@@ -220,7 +222,7 @@ class Bench:
                 command += ["--seconds", str(self.arguments.seconds)]
             if self.arguments.quick:
                 command += case.quick or []
-            return loadgen(self.program, self.arguments.protocol, running, command)
+            return loadgen(self.program, running, command)
 
         count = 1 if case.fresh else self.arguments.rounds
         return self.in_turn(case, "loadgen", variants, count, load)

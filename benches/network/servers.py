@@ -69,6 +69,8 @@ class Running:
     pid: int
     # From the start of the process until it answered.
     ready_seconds: float
+    # The generator's word for what it understands.
+    protocol: str
 
     @property
     def alive(self) -> bool:
@@ -175,7 +177,7 @@ class RabbitMQ:
             pid = _descendant(started.pid, "beam.smp") or started.pid
             # The script around it does not pass signals on.
             stack.callback(_stop_pid, pid)
-            yield Running(self.name, port, pid, ready_seconds)
+            yield Running(self.name, port, pid, ready_seconds, self._protocol.name)
 
 
 class Wherry:
@@ -224,7 +226,7 @@ class Wherry:
             begun = time.perf_counter()
             started = stack.enter_context(process(command, environment(), root))
             ready_seconds = await_ready(started, self._protocol, port, begun, root)
-            yield Running(self.name, port, started.pid, ready_seconds)
+            yield Running(self.name, port, started.pid, ready_seconds, self._protocol.name)
 
 
 class CoilMQ:
@@ -247,7 +249,36 @@ class CoilMQ:
             begun = time.perf_counter()
             started = stack.enter_context(process(command, environment(), root))
             ready_seconds = await_ready(started, STOMP, port, begun, root)
-            yield Running(self.name, port, started.pid, ready_seconds)
+            yield Running(self.name, port, started.pid, ready_seconds, STOMP.name)
+
+
+class Relay:
+    """No broker at all: a process of the generator's that passes on the bytes of one connection to
+    another. What it takes, the machine takes.
+    """
+
+    name = "relay"
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return "a relay of bytes"
+
+    @contextmanager
+    def start(self) -> Iterator[Running]:
+        (port,) = free_ports(1)
+        with ExitStack() as stack:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wherry-bench-")))
+            command = [str(self._program), "relay", "--port", str(port)]
+            begun = time.perf_counter()
+            started = stack.enter_context(process(command, environment(), root))
+            _await_port(port)
+            seconds = time.perf_counter() - begun
+            yield Running(self.name, port, started.pid, seconds, "relay")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cases import Column, Variant
 from loads import Figures
+from servers import Relay
 
 
 def show(columns: list[Column], found: dict[str, list[Figures]]) -> None:
@@ -76,7 +77,7 @@ class Summary:
         middles = {
             name: 1000 * statistics.median(seconds)
             for name, seconds in ready_seconds.items()
-            if seconds
+            if seconds and name != Relay.name
         }
         cells = {name: written(middle, "rate") for name, middle in middles.items()}
         self._add("ready, ms after its start", cells, middles)
@@ -89,7 +90,9 @@ class Summary:
         self._rows.append(texts)
 
     def _others(self) -> list[str]:
-        return [n for n in self._servers if n != "Wherry"] if "Wherry" in self._servers else []
+        """Those that Wherry is compared with: brokers."""
+        brokers = [name for name in self._servers if name not in ("Wherry", Relay.name)]
+        return brokers if "Wherry" in self._servers else []
 
     def table(self) -> str:
         titles = ["", *self._servers, *(f"Wherry / {name}" for name in self._others())]

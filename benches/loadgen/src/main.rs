@@ -11,6 +11,7 @@ mod modes;
 mod options;
 mod process;
 mod publisher;
+mod relay;
 mod report;
 mod stage;
 mod tally;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let done = match options.protocol {
         Protocol::Amqp => modes::run::<wire::amqp::Amqp>(&options),
         Protocol::Stomp => modes::run::<wire::stomp::Stomp>(&options),
+        Protocol::Relay => modes::run::<wire::relay::Relay>(&options),
     };
     match done {
         Ok(report) => {

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::link::Failure;
 use crate::options::{Mode, Options};
 use crate::publisher;
+use crate::relay;
 use crate::report::{self, Meter, Report, percentiles, put_verdict, rate, seconds};
 use crate::stage::{self, Publishing, Stage};
 use crate::wire::{Destination, Outgoing, Topology, Wire};
@@ -23,6 +24,7 @@ pub(crate) fn run<W: Wire>(options: &Options) -> Result<Report, Failure> {
         Mode::Connections => connections::<W>(options),
         Mode::Queues => queues::<W>(options),
         Mode::Churn => churn::<W>(options),
+        Mode::Relay => relay::serve(options.target.address).map(|never| match never {}),
     }
 }
 

@@ -19,9 +19,10 @@ backlog       publish --count messages, then drain them
 connections   open --count connections, hold them idle, close them
 queues        declare --count queues, delete them (STOMP cannot: they stay)
 churn         connect, log in, close, again and again for --seconds
+relay         no load: at --port, pass on bytes from a producer to a consumer until ended, for --protocol relay. Prints the port
 
-  --protocol amqp|stomp          amqp (0-9-1, one channel a connection) or stomp (1.1)
-  --host HOST --port PORT        127.0.0.1; 5672 or 61613
+  --protocol amqp|stomp|relay    amqp (0-9-1, one channel a connection), stomp (1.1), or bodies alone, to a relay in a broker's place
+  --host HOST --port PORT        127.0.0.1; 5672, 61613, or 0
   --user --password --vhost      guest, guest, /
   --producers N --consumers N    1, 1 (one connection each)
   --queues N                     1; a producer's messages go to them in turn
@@ -51,6 +52,7 @@ churn         connect, log in, close, again and again for --seconds
 pub(crate) enum Protocol {
     Amqp,
     Stomp,
+    Relay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub(crate) enum Mode {
     Connections,
     Queues,
     Churn,
+    Relay,
 }
 
 /// Longest run: every load ends by itself.
@@ -162,6 +165,7 @@ pub(crate) fn parse(
                     "connections" => Mode::Connections,
                     "queues" => Mode::Queues,
                     "churn" => Mode::Churn,
+                    "relay" => Mode::Relay,
                     other => return Err(format!("no mode {other:?}: see --help").into()),
                 });
             }
@@ -171,6 +175,7 @@ pub(crate) fn parse(
                 options.protocol = match parser.value()?.string()?.as_str() {
                     "amqp" => Protocol::Amqp,
                     "stomp" => Protocol::Stomp,
+                    "relay" => Protocol::Relay,
                     other => return Err(format!("no protocol {other:?}: see --help").into()),
                 };
             }
@@ -210,9 +215,10 @@ pub(crate) fn parse(
         Mode::Backlog => 120,
         _ => 5,
     }));
-    let port = port.unwrap_or(match options.protocol {
-        Protocol::Amqp => 5672,
-        Protocol::Stomp => 61613,
+    let port = port.unwrap_or(match (options.mode, options.protocol) {
+        (Mode::Relay, _) | (_, Protocol::Relay) => 0,
+        (_, Protocol::Amqp) => 5672,
+        (_, Protocol::Stomp) => 61613,
     });
     options.target.address = (host.as_str(), port)
         .to_socket_addrs()?
@@ -254,6 +260,22 @@ fn check(options: &Options) -> Result<(), Failure> {
     for text in [&target.user, &target.password, &target.vhost] {
         if text.len() > 255 {
             return Err("user, password and vhost have at most 255 bytes".into());
+        }
+    }
+    if options.mode == Mode::Relay {
+        return Ok(());
+    }
+    if options.protocol == Protocol::Relay {
+        if !matches!(options.mode, Mode::Throughput | Mode::Latency) {
+            return Err("--protocol relay is for throughput and latency".into());
+        }
+        let one_each = options.producers == 1 && options.consumers == 1 && options.queues == 1;
+        let bare = options.confirm_window == 0 && options.ack_every == 0;
+        if !one_each || !bare || options.fanout || options.entities > 0 {
+            return Err(
+                "a relay has one producer, one consumer, no queues, confirms or acknowledgements"
+                    .into(),
+            );
         }
     }
     if options.protocol == Protocol::Stomp {
@@ -380,6 +402,10 @@ mod tests {
             ("throughput --protocol smtp", "no protocol"),
             ("throughput --protocol stomp --durable", "--durable"),
             ("throughput --protocol stomp --password a:b", "colon"),
+            ("backlog --protocol relay --count 1", "relay"),
+            ("throughput --protocol relay --confirms 1", "relay"),
+            ("throughput --protocol relay --producers 2", "relay"),
+            ("relay --host 192.0.2.1", "loopback"),
         ] {
             let error = parsed(line).expect_err(line);
             assert!(error.contains(told), "{line}: {error}");
