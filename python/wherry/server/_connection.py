@@ -17,8 +17,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from wherry import _core
+from wherry.server._layers import transport
 from wherry.server._poll import HANGUP, READ, WRITE
-from wherry.server._transport import TransportFailed, transport
+from wherry.server._transport import TransportFailed
 
 if TYPE_CHECKING:
     from wherry.server._hub import Hub
@@ -130,7 +131,7 @@ class Connection:
         # A moment of the loop's clock: the transport's handshake must be over, or after the last
         # byte was sent the client must have closed.
         self._ends_at: float | None = None
-        self._transport = transport(hub, endpoint)
+        self._transport = transport(endpoint, hub.origins, hub.websocket_bytes_max)
         if self._transport is None:
             self._start_session()
         else:

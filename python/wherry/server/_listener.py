@@ -7,15 +7,17 @@ import logging
 import math
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
 
 from wherry.server._inherited import Inherited
 from wherry.server._poll import READ
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
-    from wherry.server._hub import Hub
+    from wherry.server._loop import Poller
     from wherry.server._settings import Listen, Protocol, Settings
 
 log = logging.getLogger("wherry.server")
@@ -50,11 +52,31 @@ _SCHEMES = {
 }
 
 
+class Acceptor(Interface):
+    """Whose connections they are, once accepted."""
+
+    @property
+    def poller(self) -> Poller:
+        """What its sockets hang on."""
+
+    def now(self) -> float:
+        """By the loop's clock."""
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call it after so many seconds, if the server still runs."""
+
+    def may_accept(self) -> bool:
+        """Whether there is room for one more that is not open yet."""
+
+    def accepted(self, sock: socket.socket, address: Any, endpoint: Endpoint) -> None:
+        """A client has connected."""
+
+
 class Endpoint:
     """One address that the server listens on."""
 
     __slots__ = (
-        "_hub",
+        "_acceptor",
         "_paused",
         "_warned_at",
         "context",
@@ -80,7 +102,7 @@ class Endpoint:
         self._paused = False
         # A moment of the loop's clock.
         self._warned_at = -math.inf
-        self._hub: Hub | None = None
+        self._acceptor: Acceptor | None = None
 
     @property
     def url(self) -> str:
@@ -95,10 +117,10 @@ class Endpoint:
         """The same for clients on this machine, for whom "all addresses" is no address."""
         return self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
-    def start(self, hub: Hub) -> None:
+    def start(self, acceptor: Acceptor) -> None:
         """Begin to accept."""
-        self._hub = hub
-        hub.poller.add(self.socket, self, READ)
+        self._acceptor = acceptor
+        acceptor.poller.add(self.socket, self, READ)
 
     def on_ready(self, what: int) -> None:
         """Somebody connects."""
@@ -109,11 +131,11 @@ class Endpoint:
             self.pause()
 
     def _accept(self) -> None:
-        hub = self._hub
-        if hub is None or self._paused:
+        acceptor = self._acceptor
+        if acceptor is None or self._paused:
             return
         for _ in range(_ACCEPTS_PER_TURN):
-            if not hub.may_accept():
+            if not acceptor.may_accept():
                 self.pause()
                 return
             try:
@@ -123,10 +145,10 @@ class Endpoint:
             except OSError as error:
                 if error.errno in _ITS_OWN_FAULT:
                     continue
-                self._warn(hub.now(), error)
+                self._warn(acceptor.now(), error)
                 self.pause()
                 return
-            hub.accepted(sock, address, self)
+            acceptor.accepted(sock, address, self)
 
     def _warn(self, now: float, error: OSError) -> None:
         if now - self._warned_at >= ACCEPT_WARNING_SECONDS:
@@ -138,21 +160,21 @@ class Endpoint:
 
     def pause(self) -> None:
         """Accept nothing for a moment."""
-        if self._hub is not None and not self._paused:
+        if self._acceptor is not None and not self._paused:
             self._paused = True
-            self._hub.poller.change(self.socket, 0)
-            self._hub.later(ACCEPT_PAUSE_SECONDS, self._go_on)
+            self._acceptor.poller.change(self.socket, 0)
+            self._acceptor.later(ACCEPT_PAUSE_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
         self._paused = False
-        if self._hub is not None:
-            self._hub.poller.change(self.socket, READ)
+        if self._acceptor is not None:
+            self._acceptor.poller.change(self.socket, READ)
 
     def close(self) -> None:
         """Listen no more. May be repeated."""
-        if self._hub is not None:
-            self._hub.poller.remove(self.socket)
-            self._hub = None
+        if self._acceptor is not None:
+            self._acceptor.poller.remove(self.socket)
+            self._acceptor = None
         self.socket.close()
 
 
