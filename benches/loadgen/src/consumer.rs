@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use crate::counter::Counter;
 use crate::entities::{Entities, Hands};
 use crate::link::{Failure, READ_TICK};
-use crate::stage::Progress;
+use crate::options::Value;
+use crate::progress::Progress;
 use crate::tally::{Shape, Tally};
-use crate::wire::{Subscription, Value, Wire};
+use crate::wire::{Subscription, Wire};
 
 /// After the last message a consumer listens on for doubles, until this long nothing came.
 const QUIET: Duration = READ_TICK;

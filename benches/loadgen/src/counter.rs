@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::body::{STAMP_BYTES, STAMP_TIMES_BYTES, Stamp, filler};
 use crate::entities::Hands;
-use crate::stage::filler;
-use crate::tally::{STAMP_BYTES, STAMP_TIMES_BYTES, Shape, Stamp, Tally};
+use crate::tally::{Shape, Tally};
 
 /// The whole body is compared only for every so many sequence numbers.
 const COMPARED_EVERY: u64 = 64;

@@ -9,8 +9,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::options::ENTITY_DIGITS;
-use crate::tally::Stamp;
+use crate::body::Stamp;
+
+/// Their numbers are routing keys of so many digits.
+pub(crate) const ENTITY_DIGITS: usize = 8;
 
 /// Which entity each update is of.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 //! Raw blocking sockets and plain threads, one a connection; no client library, so that the server is what is measured.
 //! `benches/network/run.py` drives it; `benches/README.md` says what the figures mean.
 
+mod body;
 mod consumer;
 mod counter;
 mod entities;
@@ -10,6 +11,7 @@ mod link;
 mod modes;
 mod options;
 mod process;
+mod progress;
 mod publisher;
 mod relay;
 mod report;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::body::filler;
 use crate::link::Failure;
 use crate::options::{Mode, Options};
 use crate::publisher;
@@ -316,7 +317,7 @@ fn one_connection<W: Wire>(options: &Options, queue: &Destination) -> Result<(),
             destination: queue,
             persistent: options.persistent,
             confirmed: true,
-            body: &stage::filler(options.body_bytes),
+            body: &filler(options.body_bytes),
         };
         let mut out = Vec::new();
         W::publish(&mut out, &message);

@@ -3,9 +3,9 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::body::{STAMP_BYTES, STAMP_TIMES_BYTES};
+use crate::entities::ENTITY_DIGITS;
 use crate::link::{Failure, Target};
-use crate::tally::{STAMP_BYTES, STAMP_TIMES_BYTES};
-use crate::wire::Value;
 
 pub(crate) const HELP: &str = "\
 Load for a server of AMQP 0-9-1 or STOMP. Prints one line of JSON; the exit status is 1 if a message was lost, invented, doubled
@@ -74,12 +74,19 @@ pub(crate) const COUNT_MAX: u64 = 200_000_000;
 pub(crate) const SAMPLES_MAX: f64 = 20e6;
 /// Names of queues are padded to this many digits, so that all publish frames have one length.
 pub(crate) const QUEUES_MAX: u32 = 100_000;
-/// Their numbers are routing keys of so many digits; 16 bytes each are remembered.
+/// As many as their digits can tell apart; 16 bytes each are remembered.
 pub(crate) const ENTITIES_MAX: u32 = 10u32.pow(ENTITY_DIGITS as u32);
-pub(crate) const ENTITY_DIGITS: usize = 8;
 /// Files that a process may usually open, less some.
 pub(crate) const CONNECTIONS_MAX: u64 = 20_000;
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A value of a queue argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Bool(bool),
+    Integer(i64),
+    Text(String),
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {

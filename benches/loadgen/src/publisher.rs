@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::body::{STAMP_BYTES, STAMP_TIMES_BYTES, Stamp, filler};
 use crate::entities::{Draw, digits};
 use crate::link::Failure;
 use crate::process::sharpen_timers;
-use crate::stage::{Progress, filler};
-use crate::tally::{STAMP_BYTES, STAMP_TIMES_BYTES, Stamp};
+use crate::progress::Progress;
 use crate::wire::{Confirm, Destination, Outgoing, Wire, why_closed};
 
 /// About how much one write carries when nothing else limits it.

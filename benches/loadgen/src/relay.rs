@@ -11,8 +11,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::body::STAMP_BYTES;
 use crate::link::Failure;
-use crate::tally::STAMP_BYTES;
 
 /// What a connection that wants to consume begins with: a stamp that no producer has, as all begin at number 0.
 pub(crate) const CONSUME: [u8; STAMP_BYTES] = [0xff; STAMP_BYTES];

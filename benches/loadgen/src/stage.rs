@@ -1,7 +1,7 @@
 //! A run: its queues, its producers and consumers, and the verdict over what they sent and got.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,40 +10,13 @@ use crate::consumer::{self, Consumed, Consumer};
 use crate::entities::{Draw, Entities};
 use crate::link::{Failure, INBOX_BYTES};
 use crate::options::{COUNT_MAX, Mode, Options};
+use crate::progress::Progress;
 use crate::publisher::{self, Pace, Published, Publisher};
 use crate::tally::{Shape, Verdict};
 use crate::wire::{Destination, Exchange, Topology, Wire};
 
 /// A long setup (queues, connections) comes between reading the clock and the first publish.
 const HEAD_START: Duration = Duration::from_millis(20);
-
-/// What the threads of a run tell each other. Relaxed counters: nothing else is published through them.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
-    /// How many deliveries there must be; `u64::MAX` while publishing goes on.
-    pub(crate) expected: AtomicU64,
-}
-
-impl Progress {
-    fn new() -> Arc<Progress> {
-        Arc::new(Progress {
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            expected: AtomicU64::new(u64::MAX),
-        })
-    }
-
-    fn publishing_ended(&self, expected: u64) {
-        self.expected.store(expected, Ordering::Release);
-    }
-}
-
-/// The content of a body behind its stamp: each byte tells its place.
-pub(crate) fn filler(length: usize) -> Vec<u8> {
-    (0..length).map(|index| (index % 251) as u8).collect()
-}
 
 /// A run's queues, declared on the server; deleted by [`Stage::clear`].
 pub(crate) struct Stage<'a, W> {

@@ -11,8 +11,9 @@ pub(crate) mod stomp;
 use std::time::Instant;
 
 use crate::counter::Counter;
+use crate::entities::ENTITY_DIGITS;
 use crate::link::{Failure, Link, Target};
-use crate::options::{ENTITY_DIGITS, Options};
+use crate::options::{Options, Value};
 
 /// Where a run's messages go.
 #[derive(Clone, Debug)]
@@ -46,14 +47,6 @@ pub(crate) enum Destination {
     Queue(String, Vec<(String, Value)>),
     Fanout(String),
     Entities(String),
-}
-
-/// A value of a queue argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    Bool(bool),
-    Integer(i64),
-    Text(String),
 }
 
 /// The server's word on publishes: the tag of a producer's first message is 1, as sequence number 0 is its first.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::{Confirm, Outgoing, Subscription, Topology, Wire};
 use crate::counter::Counter;
+use crate::entities::ENTITY_DIGITS;
 use crate::link::{Failure, Link, ReplyDeadline, Target};
-use crate::options::{ENTITY_DIGITS, Options};
+use crate::options::Options;
 use crate::relay::CONSUME;
 
 pub(crate) struct Relay {

@@ -4,7 +4,7 @@
 //! Not promised: a full check of what the server sends. Scanning believes lengths once the frame's end octet is right.
 
 use crate::link::Malformed;
-use crate::wire::Value;
+use crate::options::Value;
 
 pub(crate) const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 pub(crate) const KIND_METHOD: u8 = 1;

@@ -7,8 +7,9 @@ use std::time::Instant;
 use self::frames::{Fields, Frame, MethodId};
 use super::{Confirm, Destination, Outgoing, Subscription, Topology, Wire};
 use crate::counter::Counter;
+use crate::entities::ENTITY_DIGITS;
 use crate::link::{Failure, Link, ReplyDeadline, Target};
-use crate::options::{ENTITY_DIGITS, Options};
+use crate::options::Options;
 
 const CHANNEL: u16 = 1;
 /// Few enough that their replies fit into the sockets' buffers while we still write.

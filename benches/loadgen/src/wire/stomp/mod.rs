@@ -6,10 +6,11 @@ mod frames;
 use std::time::Instant;
 
 use self::frames::{Frame, RECEIPT_DIGITS};
-use super::{Confirm, Destination, Outgoing, Subscription, Topology, Value, Wire};
+use super::{Confirm, Destination, Outgoing, Subscription, Topology, Wire};
 use crate::counter::Counter;
+use crate::entities::ENTITY_DIGITS;
 use crate::link::{Failure, Link, ReplyDeadline, Target};
-use crate::options::{ENTITY_DIGITS, Options};
+use crate::options::{Options, Value};
 
 /// A connection that is logged in.
 pub(crate) struct Stomp {
