@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,6 +134,22 @@ def test_headers_are_a_dict() -> None:
 def test_a_lone_surrogate_is_no_text() -> None:
     with pytest.raises(UnicodeEncodeError):
         round_trip({"a": "\ud800"})
+
+
+def test_as_many_values_as_there_is_room_for_come_back(tmp_path: Path) -> None:
+    """And as a dead letter, with its history among them."""
+    many = {"n": [None] * 100_000}
+    with wherry.blocking.open(tmp_path) as broker:
+        queue = broker.declare_queue("q", dead_letter_exchange="", dead_letter_routing_key="dead")
+        broker.declare_queue("dead")
+        broker.default_exchange.publish(b"x", "q", headers=many)
+        delivery = queue.get_nowait()
+        assert delivery.headers == many
+        delivery.reject()
+    with wherry.blocking.open(tmp_path) as broker:
+        dead = broker.queue("dead").get_nowait()
+        assert dead.headers["n"] == many["n"]
+        assert [death.reason for death in dead.deaths] == ["rejected"]
 
 
 def test_headers_are_made_anew_each_time() -> None:

@@ -21,7 +21,7 @@ from wherry.server.config import Amqp, Config, Limits, Stomp
 from wherry.testing._users import PlainUsers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from wherry.server import ThreadServer
@@ -261,6 +261,61 @@ def test_table_depth_max() -> None:
                         client.queue_bind("q", "amq.headers", arguments=nested)
                 else:
                     client.queue_bind("q", "amq.headers", arguments=nested)
+
+
+def levels(count: int) -> dict[str, Any]:
+    """Tables within each other, the outermost one counted."""
+    table: dict[str, Any] = {"n": 1}
+    for _ in range(count - 1):
+        table = {"n": table}
+    return table
+
+
+def test_tables_as_deep_as_they_may_be(tmp_path: Path) -> None:
+    deep = levels(32)
+    with serving(path=tmp_path) as server, channel(server.amqp_url) as client:
+        client.queue_declare("q", durable=True, arguments=deep)
+        client.exchange_declare("x", "direct", durable=True, arguments=deep)
+        client.queue_bind("q", "x", "k", arguments=deep)
+        tag = client.basic_consume("q", lambda *_: None, arguments=deep)
+        client.basic_cancel(tag)
+        client.confirm_delivery()
+        client.basic_publish("x", "k", b"x", pika.BasicProperties(headers=deep, delivery_mode=2))
+    with serving(path=tmp_path) as server, channel(server.amqp_url) as client:
+        client.queue_declare("q", durable=True, arguments=deep)  # as it was
+        _, properties, _ = client.basic_get("q", auto_ack=True)
+        assert properties.headers == deep
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client, table: client.queue_declare("new", arguments=table),
+        lambda client, table: client.exchange_declare("new", arguments=table),
+        lambda client, table: client.queue_bind("q", "amq.direct", arguments=table),
+        lambda client, table: client.basic_publish(
+            "", "q", b"x", pika.BasicProperties(headers=table)
+        ),
+    ],
+    ids=["queue", "exchange", "binding", "headers"],
+)
+def test_deeper_tables_are_refused(ask: Callable[..., Any]) -> None:
+    with serving() as server, channel(server.amqp_url) as client:
+        client.queue_declare("q")
+        client.confirm_delivery()
+        with pytest.raises(ConnectionClosedByBroker, match="501"):
+            ask(client, levels(33))
+
+
+def test_arguments_with_as_many_values_as_there_may_be(tmp_path: Path) -> None:
+    """They stand in the journal among those of the declaration itself."""
+    many = {"n": [None] * 16_383}
+    with serving(path=tmp_path) as server, channel(server.amqp_url) as client:
+        client.queue_declare("q", durable=True, arguments=many)
+    with serving(path=tmp_path) as server, channel(server.amqp_url) as client:
+        client.queue_declare("q", durable=True, arguments=many)
+        with pytest.raises(ChannelClosedByBroker, match="too many values"):
+            client.queue_declare("new", durable=True, arguments={"n": [None] * 16_384})
 
 
 def test_header_bytes_max() -> None:

@@ -147,7 +147,10 @@ class Limits(Table):
         Meta(
             ge=1,
             le=32,
-            description="Tables and arrays within each other, in headers and arguments.",
+            description=(
+                "Tables and arrays within each other, in headers and arguments, the outermost "
+                "counted."
+            ),
         ),
     ] = 32
     header_bytes_max: Annotated[

@@ -276,7 +276,7 @@ impl<'a> PropertiesView<'a> {
         Ok(Properties {
             content_type: owned(self.content_type()),
             content_encoding: owned(self.content_encoding()),
-            headers: self.headers().map(|table| table.to_table()).transpose()?,
+            headers: self.headers().map(|table| table.to_headers()).transpose()?,
             delivery_mode: self.delivery_mode(),
             priority: self.priority(),
             correlation_id: owned(self.correlation_id()),

@@ -11,7 +11,7 @@
 //! Queues, exchanges and virtual hosts are named by ids that are never used again, so that entries about things that
 //! are gone cannot be taken for entries about their successors.
 
-use crate::table::{Table, TableView};
+use crate::table::{ENTRY, Table, TableView};
 
 /// Ids end here.
 pub(crate) const IDS: u32 = 1 << 31;
@@ -34,7 +34,7 @@ pub(crate) struct Bound<'a> {
 fn put_name_and_table(out: &mut Vec<u8>, name: &str, table: &Table) -> Result<(), String> {
     out.push(name.len() as u8);
     out.extend_from_slice(name.as_bytes());
-    table.encode_into(out).map_err(|e| e.to_string())
+    table.encode_within(ENTRY, out).map_err(|e| e.to_string())
 }
 
 pub(crate) fn declared(
@@ -83,7 +83,7 @@ fn name_and_table(rest: &[u8]) -> Option<(&str, Table)> {
     let (name, table) = rest.split_at_checked(usize::from(*length))?;
     Some((
         std::str::from_utf8(name).ok()?,
-        TableView::new(table).to_table().ok()?,
+        TableView::new(table).to_table_within(ENTRY).ok()?,
     ))
 }
 

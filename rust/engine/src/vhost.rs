@@ -26,7 +26,7 @@ use crate::queue::{Queue, new_ready};
 use crate::route::Generation;
 use crate::routing::ExchangeKind;
 use crate::storage::Ticket;
-use crate::table::{BYTES_MAX, DEPTH_MAX, Table, TableView};
+use crate::table::{Table, TableView};
 use crate::topology;
 use crate::transaction::Transaction;
 
@@ -92,8 +92,10 @@ fn check_table(table: &Table) -> Result<(), Error> {
     let bytes = table
         .encode()
         .map_err(|e| Error::InvalidArgument(e.to_string()))?;
+    // Also refuses what could be encoded but not read again.
     TableView::new(&bytes)
-        .validate(DEPTH_MAX, BYTES_MAX)
+        .to_table()
+        .map(drop)
         .map_err(|e| Error::InvalidArgument(e.to_string()))
 }
 

@@ -177,7 +177,7 @@ pub(crate) struct View<'a>(pub(crate) &'a Message);
 impl View<'_> {
     pub(crate) fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         match self.0.properties().headers() {
-            Some(view) => headers::dict(py, &view.to_table().unwrap_or_default()),
+            Some(view) => headers::dict(py, &view.to_headers().unwrap_or_default()),
             None => Ok(PyDict::new(py)),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Every length on the wire is checked before it is written: a name or table that does not fit is an error, never cut.
 
-use super::{BYTES_MAX, DEPTH_MAX, NAME_BYTES_MAX, Table, TableError, Value};
+use super::{Bounds, NAME_BYTES_MAX, Table, TableError, Value};
 
 impl Table {
     /// The encoded fields, without the length that stands before a table inside a message.
@@ -14,8 +14,21 @@ impl Table {
 
     /// Appends the encoded fields to `bytes`. On an error `bytes` is as it was.
     pub fn encode_into(&self, bytes: &mut Vec<u8>) -> Result<(), TableError> {
+        self.encode_within(Bounds::OUTSIDE, bytes)
+    }
+
+    /// Appends the encoded fields to `bytes`, if they keep these limits of depth and bytes. On an error `bytes` is as it was.
+    pub(crate) fn encode_within(
+        &self,
+        bounds: Bounds,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), TableError> {
         let start = bytes.len();
-        let mut encoder = Encoder { bytes, start };
+        let mut encoder = Encoder {
+            bytes,
+            start,
+            bounds,
+        };
         let result = encoder.fields(self, 1);
         if result.is_err() {
             bytes.truncate(start);
@@ -28,6 +41,7 @@ struct Encoder<'a> {
     bytes: &'a mut Vec<u8>,
     /// Where this table's own bytes begin.
     start: usize,
+    bounds: Bounds,
 }
 
 impl Encoder<'_> {
@@ -102,7 +116,7 @@ impl Encoder<'_> {
         depth: usize,
         content: impl FnOnce(&mut Self) -> Result<(), TableError>,
     ) -> Result<(), TableError> {
-        if depth >= DEPTH_MAX {
+        if depth >= self.bounds.depth {
             return Err(TableError::TooDeep);
         }
         self.fixed(letter, [0; 4]);
@@ -115,7 +129,7 @@ impl Encoder<'_> {
     }
 
     fn check_length(&self, more: usize) -> Result<(), TableError> {
-        if (self.bytes.len() - self.start).saturating_add(more) > BYTES_MAX {
+        if (self.bytes.len() - self.start).saturating_add(more) > self.bounds.bytes {
             return Err(TableError::TooLong);
         }
         Ok(())

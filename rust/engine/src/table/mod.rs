@@ -36,8 +36,38 @@ pub const DEPTH_MAX: usize = 32;
 pub const BYTES_MAX: usize = 1 << 20;
 
 /// Values in one owned table, all levels counted. A void in an array takes one byte on the wire and some 32 as a [`Value`]; this bound
-/// keeps what a hostile table costs when decoded to its own size plus 1 MiB. Views have no such limit: they do not allocate.
+/// keeps what a hostile table costs when decoded to its own size plus 1 MiB. Views have no such limit: they do not allocate. Nor
+/// have the headers of a message ([`TableView::to_headers`]).
 pub const VALUES_MAX: usize = 16_384;
+
+/// What a table of the journal's may have. A declaration's options stand around the arguments that a client gave, which have up to
+/// [`DEPTH_MAX`] levels, [`BYTES_MAX`] bytes and [`VALUES_MAX`] values of their own: whatever was accepted must be written, and what was
+/// written must be read again.
+pub(crate) const ENTRY: Bounds = Bounds {
+    depth: DEPTH_MAX + 1,
+    bytes: BYTES_MAX + (64 << 10),
+    values: VALUES_MAX + 1_024,
+};
+
+/// Limits of one table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Levels, the outermost table included.
+    pub(crate) depth: usize,
+    /// Encoded bytes.
+    pub(crate) bytes: usize,
+    /// Values, all levels counted.
+    pub(crate) values: usize,
+}
+
+impl Bounds {
+    /// Of a table from outside.
+    pub(crate) const OUTSIDE: Bounds = Bounds {
+        depth: DEPTH_MAX,
+        bytes: BYTES_MAX,
+        values: VALUES_MAX,
+    };
+}
 
 /// Bytes of a field name, whose length is one byte on the wire.
 pub const NAME_BYTES_MAX: usize = 255;

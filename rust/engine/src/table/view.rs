@@ -3,7 +3,7 @@
 //! Views may be made over any bytes. On bytes that [`TableView::validate`] accepts they show every field; on others the iterators end at
 //! the first field that is not one, so a reader that must not miss anything validates first.
 
-use super::{BYTES_MAX, DEPTH_MAX, Table, TableError, VALUES_MAX, Value};
+use super::{Bounds, DEPTH_MAX, Table, TableError, VALUES_MAX, Value};
 
 /// A table over encoded bytes (its fields, without the length before them).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,10 +80,27 @@ impl<'a> TableView<'a> {
         self.check(depth_max.min(DEPTH_MAX))
     }
 
-    /// The owned table, if the bytes are one within [`DEPTH_MAX`], [`BYTES_MAX`] and [`VALUES_MAX`].
+    /// The owned table, if the bytes are one within [`DEPTH_MAX`], [`BYTES_MAX`](super::BYTES_MAX) and [`VALUES_MAX`].
     pub fn to_table(&self) -> Result<Table, TableError> {
-        self.validate(DEPTH_MAX, BYTES_MAX)?;
-        self.own(&mut { VALUES_MAX })
+        self.to_table_within(Bounds::OUTSIDE)
+    }
+
+    /// The owned table, if the bytes are one within these limits.
+    pub(crate) fn to_table_within(self, bounds: Bounds) -> Result<Table, TableError> {
+        if self.bytes.len() > bounds.bytes {
+            return Err(TableError::TooLong);
+        }
+        self.check(bounds.depth)?;
+        self.own(&mut { bounds.values })
+    }
+
+    /// The owned table of a message's headers, whatever the number of its values: these were accepted, and what they can cost is
+    /// limited by the bytes of a message's properties.
+    pub fn to_headers(&self) -> Result<Table, TableError> {
+        self.to_table_within(Bounds {
+            values: self.bytes.len(), // each takes one at least
+            ..Bounds::OUTSIDE
+        })
     }
 
     fn check(&self, depth_left: usize) -> Result<(), TableError> {
