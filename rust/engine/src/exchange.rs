@@ -14,7 +14,7 @@ use crate::options::ExchangeOptions;
 use crate::policy::{AlternateExchange, Policy};
 use crate::publish::Published;
 use crate::queue::Queue;
-use crate::route::{Generation, RouteCache};
+use crate::route::{RouteCache, Routes};
 use crate::routing::{Bindings, ExchangeKind};
 use crate::table::Table;
 use crate::vhost::VirtualHost;
@@ -95,9 +95,9 @@ pub struct Exchange {
     in_force: RwLock<Option<AlternateExchange>>,
     core: Arc<Core>,
     vhost: Weak<VirtualHost>,
-    generation: Arc<Generation>,
+    routes: Arc<Routes>,
     pub(crate) bindings: Bindings<Destination>,
-    cache: OnceLock<Box<RouteCache>>,
+    cache: OnceLock<Arc<RouteCache>>,
     /// Set once, under the topology lock. Relaxed: who is late publishes to an exchange without bindings.
     deleted: AtomicBool,
     /// The ids of what was published, in exchanges that know duplicates.
@@ -115,7 +115,7 @@ impl Exchange {
         options: ExchangeOptions,
         core: &Arc<Core>,
         vhost: Weak<VirtualHost>,
-        generation: &Arc<Generation>,
+        routes: &Arc<Routes>,
     ) -> Arc<Exchange> {
         let durable = options.durable && core.storage().is_some();
         let window = options
@@ -125,7 +125,7 @@ impl Exchange {
         Arc::new(Exchange {
             window,
             duplicates: AtomicU64::new(0),
-            generation: generation.clone(),
+            routes: routes.clone(),
             id,
             name: name.into(),
             bindings: Bindings::new(options.kind),
@@ -193,19 +193,16 @@ impl Exchange {
         self.vhost.upgrade().ok_or(Error::Closed)
     }
 
-    pub(crate) fn generation(&self) -> &Generation {
-        &self.generation
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
     }
 
-    pub(crate) fn cache(&self) -> &RouteCache {
-        self.cache.get_or_init(Box::default)
+    pub(crate) fn cache(&self) -> &Arc<RouteCache> {
+        self.cache.get_or_init(Arc::default)
     }
 
-    /// Lets go of all cached routes. To be called after the topology has its new generation.
-    pub(crate) fn forget_routes(&self) {
-        if let Some(cache) = self.cache.get() {
-            cache.forget();
-        }
+    pub(crate) fn cache_if_any(&self) -> Option<&Arc<RouteCache>> {
+        self.cache.get()
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

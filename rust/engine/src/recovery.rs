@@ -440,15 +440,15 @@ impl<'a> Recovery<'a> {
                 (sources.get(&source), destinations.get(&destination))
             {
                 source
-                    .bindings
-                    .bind(&key, &arguments, destination.clone())
+                    .vhost()?
+                    .add_binding(source, &key, &arguments, destination)
                     .map_err(|e| {
                         Error::JournalCorrupt(format!("a binding in the journal is not valid: {e}"))
                     })?;
             }
         }
         for vhost in hosts.values() {
-            vhost.generation.bump();
+            vhost.routes.bump();
         }
         if let Some(storage) = core.storage() {
             shares.tell(storage.journal());

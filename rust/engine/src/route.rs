@@ -4,12 +4,16 @@
 //! Answers are cached per exchange and routing key. A cached answer carries the generation of its virtual host's
 //! topology; any change of topology makes a new generation and thereby every cached answer stale. When a queue is
 //! deleted they are dropped at once, or they would keep it; otherwise the first answer of the new generation does so.
+//! Which exchanges have cached anything since is noted, so that a deletion looks at those only: each was paid for by the
+//! message that was routed.
 //! Routes that looked at headers are not cached; those that did not look at the key either are cached once for all keys.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hashbrown::HashMap;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::error::Error;
@@ -26,19 +30,40 @@ pub(crate) struct Route {
     queues: SmallVec<[Arc<Queue>; 1]>,
 }
 
-/// The version of a virtual host's topology.
+/// What the routes of a virtual host have in common: the version of its topology, and who keeps routes of it.
 #[derive(Default)]
-pub(crate) struct Generation(AtomicU64);
+pub(crate) struct Routes {
+    generation: AtomicU64,
+    /// Exchanges by id that have kept routes since `forget` was called. Locked after a cache's own lock, if that is held.
+    keepers: Mutex<HashMap<u32, Arc<RouteCache>, foldhash::fast::RandomState>>,
+}
 
-impl Generation {
+impl Routes {
     /// Acquire pairs with the Release in `bump`: who sees the new number also sees the changed tables.
-    pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Called after a table changed.
     pub(crate) fn bump(&self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Lets go of all cached routes, and so of the queues in them. To be called after `bump`.
+    pub(crate) fn forget(&self) {
+        let keepers = std::mem::take(&mut *self.keepers.lock());
+        for cache in keepers.into_values() {
+            cache.routes.forget();
+        }
+    }
+
+    /// The exchange was deleted, and marked as that before: lets go of its routes. None comes after them.
+    pub(crate) fn forget_exchange(&self, exchange: &Exchange) {
+        if let Some(cache) = exchange.cache_if_any() {
+            // Who is about to keep a route has put it there by now, or sees that the exchange is deleted.
+            cache.routes.forget();
+            self.keepers.lock().remove(&exchange.id());
+        }
     }
 }
 
@@ -50,14 +75,14 @@ pub(crate) struct RouteCache {
 impl RouteCache {
     /// Calls `f` with the queues for `key`.
     pub(crate) fn with<R>(
-        &self,
+        self: &Arc<Self>,
         exchange: &Exchange,
         key: &str,
         headers: Option<TableView<'_>>,
         f: impl FnOnce(&[Arc<Queue>]) -> R,
     ) -> Result<R, Error> {
         // Read before routing: a change in between makes the answer stale at once.
-        let generation = exchange.generation().now();
+        let generation = exchange.routes().generation();
         // A fanout exchange has one answer for all keys, unless it leads to an exchange that looks at them.
         let is_fanout = exchange.kind() == ExchangeKind::Fanout;
         {
@@ -86,8 +111,14 @@ impl RouteCache {
                 depends_on_key: walk.looked_at_key,
                 queues: walk.queues,
             };
-            let now = || exchange.generation().now();
-            self.routes.keep(key, generation, now, route);
+            let routes = exchange.routes();
+            let is_current = || routes.generation() == generation && !exchange.is_deleted();
+            let is_first = || {
+                let mut keepers = routes.keepers.lock();
+                keepers.insert(exchange.id(), self.clone());
+            };
+            self.routes
+                .keep(key, generation, is_current, is_first, route);
         }
         Ok(outcome)
     }
@@ -102,16 +133,11 @@ impl RouteCache {
             return None;
         }
         let guard = crossbeam_epoch::pin();
-        let generation = exchange.generation().now();
+        let generation = exchange.routes().generation();
         self.routes
             .find("", generation, &guard)
             .filter(|route| !route.depends_on_key)
             .map(|route| f(&route.queues))
-    }
-
-    /// Lets go of all answers, and so of the queues in them. To be called after the topology has its new generation.
-    pub(crate) fn forget(&self) {
-        self.routes.forget();
     }
 }
 
@@ -275,4 +301,64 @@ impl<'a> Walk<'a> {
 
 fn contains(queues: &[Arc<Queue>], queue: &Arc<Queue>) -> bool {
     queues.iter().any(|known| Arc::ptr_eq(known, queue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Table;
+    use crate::{Broker, BrokerOptions, ExchangeOptions, NewMessage, QueueOptions};
+
+    fn publish(exchange: &Exchange) -> u32 {
+        exchange
+            .publish(&NewMessage::new("key", b"x"))
+            .unwrap()
+            .routed
+    }
+
+    /// Whether a deleted queue is let go of, once the collector had its turn.
+    fn is_gone(queue: &std::sync::Weak<Queue>) -> bool {
+        for _ in 0..2000 {
+            crossbeam_epoch::pin().flush();
+        }
+        queue.strong_count() == 0
+    }
+
+    #[test]
+    fn no_route_keeps_a_deleted_queue() {
+        let broker = Broker::open(BrokerOptions::default()).unwrap();
+        let host = broker.virtual_host("/").unwrap();
+        for round in ["bound", "unbound before", "its exchange deleted before"] {
+            let options = ExchangeOptions::default();
+            let (exchange, _) = host.declare_exchange("e", options).unwrap();
+            let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+            let queue = {
+                let weak = Arc::downgrade(&queue);
+                drop(queue);
+                weak
+            };
+            host.bind_queue("q", "e", "key", Table::default()).unwrap();
+            assert_eq!(publish(&exchange), 1);
+            assert!(host.routes.keepers.lock().contains_key(&exchange.id()));
+            match round {
+                "unbound before" => {
+                    host.unbind_queue("q", "e", "key", Table::default())
+                        .unwrap();
+                }
+                "its exchange deleted before" => {
+                    host.delete_exchange("e", false).unwrap();
+                    assert!(!host.routes.keepers.lock().contains_key(&exchange.id()));
+                }
+                _ => {}
+            }
+            host.delete_queue("q", false, false).unwrap();
+            assert!(is_gone(&queue), "{round}");
+            assert!(host.routes.keepers.lock().is_empty());
+            // And the next route is known of again.
+            if !exchange.is_deleted() {
+                assert_eq!(publish(&exchange), 0);
+                assert!(host.routes.keepers.lock().contains_key(&exchange.id()));
+            }
+        }
+    }
 }

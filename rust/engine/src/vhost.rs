@@ -6,6 +6,7 @@
 mod binding;
 mod expiry;
 mod policies;
+mod sources;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -23,12 +24,13 @@ use crate::exchange::{Destination, Exchange};
 use crate::options::{ExchangeOptions, QueueOptions, check_name};
 use crate::policy::Policies;
 use crate::queue::{Queue, new_ready};
-use crate::route::Generation;
+use crate::route::Routes;
 use crate::routing::ExchangeKind;
 use crate::storage::Ticket;
 use crate::table::{Table, TableView};
 use crate::topology;
 use crate::transaction::Transaction;
+use sources::Sources;
 
 /// The exchanges that every virtual host has, beside the default exchange.
 pub(crate) const PREDECLARED: [(&str, ExchangeKind); 5] = [
@@ -79,9 +81,11 @@ pub struct VirtualHost {
     id: u32,
     name: Box<str>,
     core: Arc<Core>,
-    pub(crate) generation: Arc<Generation>,
+    pub(crate) routes: Arc<Routes>,
     exchanges: RwLock<HashMap<Box<str>, Arc<Exchange>>>,
     queues: RwLock<QueuesByName>,
+    /// Changed under the topology lock, with the bindings.
+    sources: Mutex<Sources>,
     /// Changed under the topology lock.
     pub(crate) policies: Mutex<Policies>,
     /// Set once, under the topology lock, which those who declare in it hold.
@@ -106,9 +110,10 @@ impl VirtualHost {
             id,
             name: name.into(),
             core: core.clone(),
-            generation: Arc::default(),
+            routes: Arc::default(),
             exchanges: RwLock::default(),
             queues: RwLock::default(),
+            sources: Mutex::default(),
             policies: Mutex::default(),
             deleted: AtomicBool::new(false),
         });
@@ -160,18 +165,18 @@ impl VirtualHost {
             options,
             &self.core,
             Arc::downgrade(self),
-            &self.generation,
+            &self.routes,
         );
         let in_force = self.policies.lock().for_exchange(name, exchange.options());
         exchange.set_alternate_exchange(in_force);
         self.exchanges.write().insert(name.into(), exchange.clone());
-        self.generation.bump();
+        self.routes.bump();
         exchange
     }
 
     pub(crate) fn add_queue(&self, queue: &Arc<Queue>) {
         self.queues.write().insert(queue.clone());
-        self.generation.bump();
+        self.routes.bump();
     }
 
     /// Its name; the first one is `/`.
@@ -447,11 +452,10 @@ impl VirtualHost {
         )?;
         exchange.mark_deleted();
         self.exchanges.write().remove(exchange.name());
-        for (_, _, destination) in exchange.bindings.list() {
-            exchange.bindings.unbind_destination(&destination);
-        }
+        self.leads_nowhere(exchange);
         self.unbind_everywhere(&Destination::exchange(exchange), emptied);
-        self.generation.bump();
+        self.routes.bump();
+        self.routes.forget_exchange(exchange);
         Ok(ticket)
     }
 
@@ -459,19 +463,6 @@ impl VirtualHost {
         while let Some(exchange) = emptied.pop() {
             // A journal that refuses leaves an exchange without bindings, which is what it is.
             let _ = self.delete_exchange_alone(&exchange, &mut emptied);
-        }
-    }
-
-    /// Removes what leads to a destination that is gone. Adds auto-delete exchanges that have nothing left.
-    fn unbind_everywhere(&self, destination: &Destination, emptied: &mut Vec<Arc<Exchange>>) {
-        for exchange in self.exchanges() {
-            if !exchange.bindings.is_empty()
-                && !exchange.bindings.unbind_destination(destination).is_empty()
-                && exchange.options().auto_delete
-                && exchange.bindings.is_empty()
-            {
-                emptied.push(exchange);
-            }
         }
     }
 
@@ -508,10 +499,8 @@ impl VirtualHost {
         let mut emptied = Vec::new();
         self.unbind_everywhere(&Destination::Queue(queue.clone()), &mut emptied);
         self.delete_emptied(emptied);
-        self.generation.bump();
-        for exchange in self.exchanges.read().values() {
-            exchange.forget_routes();
-        }
+        self.routes.bump();
+        self.routes.forget();
         drop(topology);
         let discarded = queue.discard_all();
         for consumer in queue.consumers.all() {
@@ -530,7 +519,9 @@ impl VirtualHost {
             exchange.mark_deleted();
         }
         self.queues.write().table.clear();
-        self.generation.bump();
+        *self.sources.lock() = Sources::default();
+        self.routes.bump();
+        self.routes.forget();
     }
 }
 

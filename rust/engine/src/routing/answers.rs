@@ -36,6 +36,8 @@ struct Kept {
     generation: u64,
     /// Answers that were not kept since the table is full.
     passed: usize,
+    /// Whether it was told that something is kept, since all was forgotten.
+    is_known: bool,
 }
 
 pub(crate) struct Answers<T: Send + Sync + 'static> {
@@ -68,24 +70,33 @@ impl<T: Send + Sync + 'static> Answers<T> {
             .map(|answer| &answer.value)
     }
 
-    /// Keeps an answer, if there is room and nobody else keeps one now. `now` tells the generation: if it is another one by now, the
-    /// answer is stale and not kept, so that what [`Answers::forget`] let go of does not come back.
-    pub(crate) fn keep(&self, key: &str, generation: u64, now: impl Fn() -> u64, value: T) {
+    /// Keeps an answer, if there is room and nobody else keeps one now. One that is not current by now is stale and not kept, so
+    /// that what [`Answers::forget`] let go of does not come back. `is_first` is called before the first one since then is kept.
+    pub(crate) fn keep(
+        &self,
+        key: &str,
+        generation: u64,
+        is_current: impl FnOnce() -> bool,
+        is_first: impl FnOnce(),
+        value: T,
+    ) {
         let Some(mut kept) = self.kept.try_lock() else {
             return;
         };
-        if now() != generation {
+        if !is_current() {
             return;
+        }
+        if !kept.is_known {
+            kept.is_known = true;
+            is_first();
         }
         let guard = pin();
         // SAFETY: the lock is held until the end of this function.
         let writer = unsafe { Writer::new(&guard) };
         if kept.generation != generation {
             self.slots.clear(writer);
-            *kept = Kept {
-                generation,
-                passed: 0,
-            };
+            kept.generation = generation;
+            kept.passed = 0;
         } else if self.find(key, generation, &guard).is_some() {
             return;
         }
@@ -109,7 +120,8 @@ impl<T: Send + Sync + 'static> Answers<T> {
     /// Lets go of everything that is kept. To be called after the change of topology that made it stale.
     pub(crate) fn forget(&self) {
         // Whoever has the lock before us keeps something that is taken out here; whoever has it after us has seen the change.
-        let _kept = self.kept.lock();
+        let mut kept = self.kept.lock();
+        kept.is_known = false;
         if self.slots.is_empty() {
             return;
         }

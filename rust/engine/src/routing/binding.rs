@@ -350,6 +350,16 @@ impl<D: Destination> Owners<D> {
         }
     }
 
+    pub(super) fn contains(&self, destination: &D) -> bool {
+        let hash = self.hasher.hash_one(destination);
+        let same = |own: &Own<D>| own.destination() == destination;
+        self.table.find(hash, same).is_some()
+    }
+
+    pub(super) fn destinations(&self) -> impl Iterator<Item = &D> {
+        self.table.iter().map(Own::destination)
+    }
+
     pub(super) fn each(&self, mut visit: impl FnMut(&Binding<D>)) {
         for own in &self.table {
             own.as_slice().iter().for_each(|binding| visit(binding));

@@ -221,7 +221,7 @@ impl<D: Destination> Bindings<D> {
         // SAFETY: the lock is held until the end of this function.
         let writer = unsafe { Writer::new(&guard) };
         if self
-            .destinations(key, &wanted.arguments, &guard)
+            .destinations_of(key, &wanted.arguments, &guard)
             .is_some_and(|held| held.get(tag, &wanted, &guard).is_some())
         {
             return Ok(false);
@@ -261,7 +261,7 @@ impl<D: Destination> Bindings<D> {
         let guard = pin();
         let tag = wanted.tag(&self.hasher);
         let Some(binding) = self
-            .destinations(key, &wanted.arguments, &guard)
+            .destinations_of(key, &wanted.arguments, &guard)
             .and_then(|held| held.get(tag, &wanted, &guard))
         else {
             return false;
@@ -290,7 +290,7 @@ impl<D: Destination> Bindings<D> {
         let _owners = self.owners.lock();
         let guard = pin();
         let tag = wanted.tag(&self.hasher);
-        self.destinations(key, &wanted.arguments, &guard)
+        self.destinations_of(key, &wanted.arguments, &guard)
             .is_some_and(|held| held.get(tag, &wanted, &guard).is_some())
     }
 
@@ -342,6 +342,16 @@ impl<D: Destination> Bindings<D> {
         self.len() == 0
     }
 
+    /// Whether a binding leads to this destination.
+    pub fn leads_to(&self, destination: &D) -> bool {
+        self.owners.lock().contains(destination)
+    }
+
+    /// What bindings lead to, each once, in no particular order. Holds up changes meanwhile.
+    pub fn destinations(&self) -> Vec<D> {
+        self.owners.lock().destinations().cloned().collect()
+    }
+
     /// All bindings, in no particular order. Holds up changes meanwhile.
     pub fn list(&self) -> Vec<(String, Table, D)> {
         let owners = self.owners.lock();
@@ -354,7 +364,7 @@ impl<D: Destination> Bindings<D> {
     }
 
     /// The destinations among which a binding with this key and these arguments is.
-    fn destinations<'g>(
+    fn destinations_of<'g>(
         &'g self,
         key: &str,
         arguments: &Arguments,
@@ -372,7 +382,7 @@ impl<D: Destination> Bindings<D> {
     fn remove(&self, binding: &Binding<D>, writer: Writer<'_>) {
         let wanted = binding.wanted();
         let tag = wanted.tag(&self.hasher);
-        let Some(held) = self.destinations(wanted.key, &wanted.arguments, writer.guard) else {
+        let Some(held) = self.destinations_of(wanted.key, &wanted.arguments, writer.guard) else {
             return;
         };
         held.remove(tag, &wanted, writer);

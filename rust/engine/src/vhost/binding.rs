@@ -1,8 +1,65 @@
 //! Bindings: how exchanges lead to queues and to each other.
 
 use super::*;
+use crate::routing::BindError;
 
 impl VirtualHost {
+    /// In memory only. Under the topology lock, or in a recovery. False: it was there.
+    pub(crate) fn add_binding(
+        &self,
+        source: &Arc<Exchange>,
+        key: &str,
+        arguments: &Table,
+        destination: &Destination,
+    ) -> Result<bool, BindError> {
+        let bindings = &source.bindings;
+        let added = bindings.bind(key, arguments, destination.clone())?;
+        if added {
+            self.sources.lock().insert(destination.id(), source);
+        }
+        Ok(added)
+    }
+
+    /// In memory only. Under the topology lock. False: it was not there.
+    fn remove_binding(
+        &self,
+        source: &Exchange,
+        key: &str,
+        arguments: &Table,
+        destination: &Destination,
+    ) -> bool {
+        let removed = source.bindings.unbind(key, arguments, destination);
+        if removed && !source.bindings.leads_to(destination) {
+            self.sources.lock().remove(destination.id(), source);
+        }
+        removed
+    }
+
+    /// Removes all bindings of an exchange that is gone.
+    pub(super) fn leads_nowhere(&self, source: &Exchange) {
+        let mut sources = self.sources.lock();
+        for destination in source.bindings.destinations() {
+            source.bindings.unbind_destination(&destination);
+            sources.remove(destination.id(), source);
+        }
+    }
+
+    /// Removes what leads to a destination that is gone. Adds auto-delete exchanges that have nothing left.
+    pub(super) fn unbind_everywhere(
+        &self,
+        destination: &Destination,
+        emptied: &mut Vec<Arc<Exchange>>,
+    ) {
+        let mut sources = self.sources.lock();
+        for source in sources.take(destination.id()) {
+            source.bindings.unbind_destination(destination);
+            sources.forget_unbound(&source);
+            if source.options().auto_delete && source.bindings.is_empty() {
+                emptied.push(source);
+            }
+        }
+    }
+
     fn source(&self, name: &str) -> Result<Arc<Exchange>, Error> {
         if name.is_empty() {
             return Err(Error::AccessRefused(Refusal::advised(
@@ -27,20 +84,19 @@ impl VirtualHost {
         let payload = topology::bound(source.id(), destination.id(), key, arguments)
             .map_err(Error::InvalidArgument)?;
         // In memory first, since only the table knows whether the pattern is right; nobody else can bind meanwhile.
-        let added = source
-            .bindings
-            .bind(key, arguments, destination.clone())
+        let added = self
+            .add_binding(&source, key, arguments, &destination)
             .map_err(|e| Error::InvalidArgument(e.to_string()))?;
         if !added {
             return Ok(self.so_far(durable));
         }
         match self.append(durable, entries::BIND, &payload) {
             Ok(ticket) => {
-                self.generation.bump();
+                self.routes.bump();
                 Ok(ticket)
             }
             Err(error) => {
-                source.bindings.unbind(key, arguments, &destination);
+                self.remove_binding(&source, key, arguments, &destination);
                 Err(error)
             }
         }
@@ -58,8 +114,8 @@ impl VirtualHost {
         let payload = topology::bound(source.id(), destination.id(), key, arguments)
             .map_err(Error::InvalidArgument)?;
         let ticket = self.append(durable, entries::UNBIND, &payload)?;
-        if source.bindings.unbind(key, arguments, &destination) {
-            self.generation.bump();
+        if self.remove_binding(&source, key, arguments, &destination) {
+            self.routes.bump();
             if source.options().auto_delete && source.bindings.is_empty() {
                 self.delete_exchange_locked(&source)?;
             }

@@ -79,7 +79,7 @@ impl VirtualHost {
             let in_force = policies.for_exchange(exchange.name(), exchange.options());
             exchange.set_alternate_exchange(in_force);
         }
-        self.generation.bump(); // cached routes may have gone by an alternate exchange
+        self.routes.bump(); // cached routes may have gone by an alternate exchange
         let queues = self.queues().into_iter();
         queues
             .filter(|queue| {
