@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use wherry_engine::clock::Clock as EngineClock;
 
 use crate::convert::{NS, duration, unix_ns};
-use crate::engine::Shared;
 use crate::errors::{Error, Result};
+use crate::shared::Shared;
 
 /// Where a virtual clock starts unless told: 2000-01-01 00:00 UTC, so that tests read well.
 const VIRTUAL_START_NS: u64 = 946_684_800_000_000_000;

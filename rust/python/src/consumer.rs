@@ -15,12 +15,12 @@ use wherry_engine::{
 use crate::awaitable::Completed;
 use crate::convert::maybe_duration;
 use crate::delivery::{Delivery, list_of};
-use crate::engine::Shared;
 use crate::errors::{Error, Result};
 use crate::host::EMBEDDER;
 use crate::parker::{Parker, deadline};
 use crate::port::Port;
 use crate::queue::Queue;
+use crate::shared::Shared;
 
 /// An engine consumer with what its deliveries need to settle themselves. When the last delivery and the last Python
 /// object let go of it, the engine returns what is unacknowledged.

@@ -1,69 +1,20 @@
 //! An opened broker: what the public `Broker` classes, awaiting and blocking, stand on.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wherry_engine::clock::Clock as EngineClock;
-use wherry_engine::{Broker, BrokerOptions, Durability, OnCorruption, Ticket, WatchId};
+use wherry_engine::{Broker, BrokerOptions, Durability, OnCorruption, Ticket};
 
 use crate::clock::{Clock, VirtualClock};
 use crate::convert::{duration, maybe_duration};
 use crate::errors::{Error, Result};
 use crate::parker::{deadline, next_slice};
-use crate::port::{COMMITS, Call, Inner, Port};
+use crate::port::Port;
+use crate::shared::Shared;
 use crate::statistics;
-
-/// What every object of one broker shares.
-pub(crate) struct Shared {
-    pub(crate) broker: Arc<Broker>,
-    port: OnceLock<(Arc<Inner>, WatchId)>,
-    /// Set once, before the engine closes; Release, read with Acquire in `is_closed`.
-    closed: AtomicBool,
-}
-
-impl Shared {
-    /// Marks a call that may make something ready.
-    #[inline]
-    pub(crate) fn enter(&self) -> Call<'_> {
-        Call::enter(self.port())
-    }
-
-    #[inline]
-    pub(crate) fn port(&self) -> Option<&Inner> {
-        self.port.get().map(|(port, _)| &**port)
-    }
-
-    /// An error once the broker is closed, for calls that the engine would answer otherwise.
-    #[inline]
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.is_closed() {
-            Err(wherry_engine::Error::Closed.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Closes it in a process that has it by a fork only.
-    pub(crate) fn abandon(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.broker.abandon();
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if let Some((_, watch)) = self.port.get() {
-            self.broker.unwatch(*watch);
-        }
-    }
-}
 
 /// An opened broker. Private: use `wherry.open` or `wherry.blocking.open`.
 #[pyclass(frozen, module = "wherry._core")]
@@ -149,11 +100,7 @@ impl Engine {
             py.detach(|| broker.close())?;
             return Err(error.into());
         }
-        let shared = Arc::new(Shared {
-            broker,
-            port: OnceLock::new(),
-            closed: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(broker));
         crate::fork::remember(py, &shared)?;
         let clock = match clock {
             Some(clock) => {
@@ -170,17 +117,7 @@ impl Engine {
 
     /// Gives the wake-ups of this broker to a loop. Once.
     fn attach(&self, port: &Port) -> Result<()> {
-        let watch = self
-            .shared
-            .broker
-            .watch(Arc::clone(&port.inner) as _, COMMITS);
-        self.shared
-            .port
-            .set((Arc::clone(&port.inner), watch))
-            .map_err(|(_, watch)| {
-                self.shared.broker.unwatch(watch);
-                Error::invalid("this broker has its loop already")
-            })
+        self.shared.attach(port)
     }
 
     /// The broker's clock.
@@ -282,16 +219,8 @@ impl Engine {
 
     /// Syncs what is left, ends the hidden threads and wakes whoever waits. Blocks; may be repeated.
     fn close(&self, py: Python<'_>) -> Result<()> {
-        // Pairs with the Acquire in `is_closed`.
-        self.shared.closed.store(true, Ordering::Release);
+        self.shared.close();
         let _call = self.shared.enter();
         Ok(py.detach(|| self.shared.broker.close())?)
     }
 }
-
-/// How many body bytes a batch must have before it is worth letting other threads run: about a tenth of a millisecond
-/// of copying.
-pub(crate) const DETACH_BYTES: usize = 1 << 20;
-
-/// The longest single batch that is published without letting other threads run.
-pub(crate) const DETACH_MESSAGES: usize = 4096;

@@ -7,13 +7,13 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use wherry_engine::{Exchange as EngineExchange, NewMessage};
 
 use crate::convert::type_name;
-use crate::engine::{DETACH_BYTES, DETACH_MESSAGES, Shared};
 use crate::errors::{Error, Result};
 use crate::headers;
 use crate::host::VirtualHost;
 use crate::message::batch;
 use crate::policies;
 use crate::properties::Options;
+use crate::shared::{DETACH_BYTES, DETACH_MESSAGES, Shared};
 use crate::statistics;
 
 /// The part of an exchange that does not wait. Base of `wherry.Exchange` and `wherry.blocking.Exchange`.

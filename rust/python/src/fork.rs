@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::engine::Shared;
+use crate::shared::Shared;
 
 /// Every broker of this process. Held only with the interpreter, which whoever forks has: so never at a fork.
 static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());

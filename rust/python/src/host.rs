@@ -10,9 +10,10 @@ use wherry_engine::{
 };
 
 use crate::convert::{duration, maybe_duration};
-use crate::engine::{Engine, Shared};
+use crate::engine::Engine;
 use crate::errors::{Error, Result};
 use crate::headers;
+use crate::shared::Shared;
 use crate::transaction::Transaction;
 
 /// The embedding program, as the owner of exclusive queues. Connections of a server get other numbers.

@@ -25,6 +25,7 @@ mod port;
 mod properties;
 mod queue;
 mod server;
+mod shared;
 mod statistics;
 mod transaction;
 mod verify;

@@ -12,10 +12,10 @@ use crate::browse;
 use crate::consumer::HandOut;
 use crate::delivery::{Delivery, list_of};
 use crate::describe;
-use crate::engine::Shared;
 use crate::errors::{Error, Result};
 use crate::host::{EMBEDDER, VirtualHost};
 use crate::policies;
+use crate::shared::Shared;
 use crate::statistics;
 
 /// The part of a queue that does not wait. Base of `wherry.Queue` and `wherry.blocking.Queue`.

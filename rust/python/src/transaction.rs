@@ -7,10 +7,10 @@ use pyo3::types::PyDict;
 use wherry_engine::{Error as EngineError, Outcome, Transaction as EngineTransaction};
 
 use crate::delivery::Delivery;
-use crate::engine::Shared;
 use crate::errors::{Error, Result};
 use crate::exchange::Exchange;
 use crate::properties::Options;
+use crate::shared::Shared;
 
 /// Publishes and acknowledgements that are carried out together, as one record of the journal, when the block of
 /// `broker.transaction()` ends; an exception in the block rolls them back.

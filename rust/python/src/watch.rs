@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use wherry_engine::{ConsumerWatch as EngineWatch, Notify};
 
 use crate::convert::maybe_duration;
-use crate::engine::Shared;
 use crate::errors::{Error, Result};
 use crate::host::VirtualHost;
 use crate::parker::{Parker, deadline};
 use crate::port::Port;
+use crate::shared::Shared;
 
 /// Whom the engine tells.
 enum Waiter {

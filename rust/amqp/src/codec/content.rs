@@ -12,8 +12,8 @@ use std::fmt;
 
 use wherry_engine::properties::{PropertiesError, PropertiesView};
 
+use super::errors::EncodeError;
 use super::frame::{FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, FrameKind, frame_head};
-use super::method::EncodeError;
 use super::wire::short_length;
 
 /// The class all content belongs to.

@@ -12,7 +12,7 @@
 
 use wherry_engine::table::TableView;
 
-use super::method::{EncodeError, MethodError};
+use super::errors::{EncodeError, MethodError};
 use super::wire::{Field, Reader, write_bits};
 
 macro_rules! methods {

@@ -24,6 +24,7 @@
 //! Not promised: that a sequence of frames makes sense. Which frame may follow which, on which channel, is the session's knowledge.
 
 mod content;
+mod errors;
 mod frame;
 mod method;
 mod methods;
@@ -34,11 +35,12 @@ mod wire;
 pub use content::{
     ContentError, ContentHeader, decode_content_header, write_content, write_deliver,
 };
+pub use errors::{EncodeError, MethodError};
 pub use frame::{
     FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameError, FrameKind, missing_bytes,
     parse_frame, write_heartbeat,
 };
-pub use method::{EncodeError, MethodError, method_ids};
+pub use method::method_ids;
 pub use methods::Method;
 pub use protocol::{PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, ProtocolHeader, parse_protocol_header};
 pub use reply::ReplyCode;

@@ -10,7 +10,7 @@
 
 use wherry_engine::table::{BYTES_MAX, DEPTH_MAX, TableView};
 
-use super::method::{EncodeError, MethodError};
+use super::errors::{EncodeError, MethodError};
 
 /// Takes fields from the front of a payload.
 pub(super) struct Reader<'a> {

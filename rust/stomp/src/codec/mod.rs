@@ -17,18 +17,22 @@
 //! CR LF is taken in every version: clients that are typed by hand send it. `CONNECT`, `STOMP` and `CONNECTED` are never
 //! escaped, so that peers of any version can read them.
 
+mod errors;
 mod escape;
 mod frame;
+mod limits;
 mod name;
 mod parser;
 mod plain;
 mod scan;
 mod write;
 
+pub use errors::FrameError;
 pub use escape::{Escapes, unescape};
 pub use frame::{Frame, Header};
+pub use limits::FrameLimits;
 pub use name::Name;
-pub use parser::{FrameError, FrameLimits, Next, Parser};
+pub use parser::{Next, Parser};
 pub use plain::{Ahead, Seen};
 pub use write::{
     header_fits, write_body, write_end, write_head, write_header, write_number, write_text_header,

@@ -6,77 +6,16 @@
 //!
 //! The answer does not depend on how the bytes were cut: tests try every cut.
 
-use std::fmt;
-
 use memchr::{memchr, memchr2};
 
 use super::Version;
+use super::errors::FrameError;
 use super::escape::Escapes;
 use super::frame::{Frame, Span};
+use super::limits::FrameLimits;
 use super::name::Name;
 use super::plain;
-
-/// How large frames may be. The numbers are the caller's; those of RabbitMQ are beside the fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameLimits {
-    /// Bytes of a command. 32: the longest one has eleven, and nobody should wait for the end of another.
-    pub command_bytes_max: usize,
-    /// Headers of a frame. 100.
-    pub headers_max: usize,
-    /// Bytes of one header line. 100 KiB.
-    pub header_bytes_max: usize,
-    /// Bytes of command and headers together. 64 KiB before login, 4 MiB after it.
-    pub head_bytes_max: usize,
-    /// Bytes of a body. RabbitMQ counts it into the frame.
-    pub body_bytes_max: usize,
-}
-
-/// Why bytes are no frame. Where the next frame begins is unknown after any of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameError {
-    /// The command is too long to be one.
-    CommandTooLong(usize),
-    /// The command is not a word of capital letters.
-    BadCommand,
-    /// A header line is too long.
-    HeaderTooLong(usize),
-    /// Too many headers.
-    TooManyHeaders(usize),
-    /// Command and headers are too long.
-    HeadTooLong(usize),
-    /// A header line without a colon, without a name, or with NUL or a lone carriage return in it.
-    BadHeader,
-    /// Something in a header is escaped in a way that the version does not know.
-    UndefinedEscape,
-    /// The headers are not UTF-8.
-    NotUtf8,
-    /// `content-length` is not a number.
-    BadContentLength,
-    /// The body is too long.
-    BodyTooLong(usize),
-    /// There is no NUL where `content-length` says that the body ends.
-    BodyNotEnded,
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::CommandTooLong(max) => write!(f, "command of more than {max} bytes"),
-            Self::BadCommand => f.write_str("a frame must begin with a command"),
-            Self::HeaderTooLong(max) => write!(f, "header of more than {max} bytes"),
-            Self::TooManyHeaders(max) => write!(f, "more than {max} headers"),
-            Self::HeadTooLong(max) => write!(f, "command and headers of more than {max} bytes"),
-            Self::BadHeader => f.write_str("a header must be a name, a colon and a value"),
-            Self::UndefinedEscape => f.write_str("undefined escape sequence in a header"),
-            Self::NotUtf8 => f.write_str("headers must be UTF-8"),
-            Self::BadContentLength => f.write_str("content-length must be a number"),
-            Self::BodyTooLong(max) => write!(f, "body of more than {max} bytes"),
-            Self::BodyNotEnded => f.write_str("no NUL where content-length says the body ends"),
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
+use super::scan::{line_ends, number};
 
 /// What stands at the beginning of the bytes.
 #[derive(Debug)]
@@ -384,28 +323,4 @@ impl Parser {
         self.seen = 0;
         self.spans.clear();
     }
-}
-
-/// Bytes of line ends at the beginning. A NUL is taken for one, as RabbitMQ takes it: some clients end their frames twice.
-pub(super) fn line_ends(bytes: &[u8]) -> usize {
-    let mut count = 0;
-    loop {
-        match bytes[count..] {
-            [b'\n' | 0, ..] => count += 1,
-            [b'\r', b'\n', ..] => count += 2,
-            _ => return count,
-        }
-    }
-}
-
-/// A number in decimal digits. One that does not fit is larger than every limit.
-pub(super) fn number(digits: &[u8]) -> Result<usize, FrameError> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(FrameError::BadContentLength);
-    }
-    let add = |sum: usize, digit: &u8| {
-        sum.saturating_mul(10)
-            .saturating_add(usize::from(digit - b'0'))
-    };
-    Ok(digits.iter().fold(0, add))
 }

@@ -11,9 +11,9 @@ use memchr::memchr;
 
 use super::escape::Escapes;
 use super::frame::{Frame, Span};
+use super::limits::FrameLimits;
 use super::name::Name;
-use super::parser::{FrameLimits, line_ends, number};
-use super::scan::{plain, plain_name};
+use super::scan::{line_ends, number, plain, plain_name};
 
 /// Where the parts of a frame end.
 pub(super) struct Found {

@@ -4,6 +4,8 @@
 //! The bit tricks are those of "Bit Twiddling Hacks" (Sean Eron Anderson, "Determine if a word has a byte less than n"): of
 //! the marks that they leave the lowest one is right always, those above it need not be.
 
+use super::errors::FrameError;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -50,6 +52,30 @@ pub(super) fn plain(bytes: &[u8]) -> usize {
 #[inline]
 pub(super) fn plain_name(bytes: &[u8]) -> usize {
     run(bytes, |word| special(word) | equal(word, b':'))
+}
+
+/// Bytes of line ends at the beginning. A NUL is taken for one, as RabbitMQ takes it: some clients end their frames twice.
+pub(super) fn line_ends(bytes: &[u8]) -> usize {
+    let mut count = 0;
+    loop {
+        match bytes[count..] {
+            [b'\n' | 0, ..] => count += 1,
+            [b'\r', b'\n', ..] => count += 2,
+            _ => return count,
+        }
+    }
+}
+
+/// A number in decimal digits. One that does not fit is larger than every limit.
+pub(super) fn number(digits: &[u8]) -> Result<usize, FrameError> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(FrameError::BadContentLength);
+    }
+    let add = |sum: usize, digit: &u8| {
+        sum.saturating_mul(10)
+            .saturating_add(usize::from(digit - b'0'))
+    };
+    Ok(digits.iter().fold(0, add))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use wherry_engine::table::{Table, Value};
 
-use super::headers::truth;
+use super::value::truth;
 use crate::codec::Frame;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -148,16 +148,7 @@ fn append_long(name: &str, text: &str, table: &mut Vec<u8>) -> Result<(), Refusa
 
 /// `true` or `false`.
 pub(super) fn flag(name: &str, text: &str) -> Result<bool, Refusal> {
-    truth(text).ok_or_else(|| Refusal::invalid(name, text, "use true or false"))
-}
-
-/// Also as programs in Python write it who hand over `True` itself.
-pub(super) fn truth(text: &str) -> Option<bool> {
-    match text {
-        "true" | "True" => Some(true),
-        "false" | "False" => Some(false),
-        _ => None,
-    }
+    value::truth(text).ok_or_else(|| Refusal::invalid(name, text, "use true or false"))
 }
 
 /// A whole number.

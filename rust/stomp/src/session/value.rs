@@ -1,4 +1,4 @@
-//! Values of AMQP headers as text: what a MESSAGE frame can carry of them.
+//! Values of AMQP headers as text: what a MESSAGE frame can carry of them, and flags of a frame that are meant to become one.
 //!
 //! Numbers are decimal, flags `true` and `false`, timestamps seconds, a void nothing. Arrays and tables, such as `x-death`,
 //! are JSON. Bytes that are not UTF-8 lose what cannot be shown: a header has to be text.
@@ -7,6 +7,15 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use wherry_engine::table::ValueView;
+
+/// A flag, also as programs in Python write it who hand over `True` itself.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" => Some(true),
+        "false" | "False" => Some(false),
+        _ => None,
+    }
+}
 
 /// The text of a value, borrowed where it is text already.
 pub(super) fn text(value: ValueView<'_>) -> Cow<'_, [u8]> {
