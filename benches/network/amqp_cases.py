@@ -14,7 +14,6 @@ from cases import (
     PERF_TEST_BACKLOG,
     PERF_TEST_LATENCIES,
     RATES,
-    RELAY,
     Case,
     Column,
     PerfTest,
@@ -23,6 +22,8 @@ from cases import (
 )
 
 PLAIN = [Variant("RabbitMQ", "RabbitMQ"), Variant("Wherry", "Wherry")]
+# And what the load reaches without a broker.
+BARE = [*PLAIN, Variant("relay", "relay")]
 DURABLE = [
     Variant(
         "RabbitMQ",
@@ -71,7 +72,7 @@ CASES = [
         "16 bytes, transient, no confirms: received/s",
         ["throughput", "--bytes", "16"],
         RATES,
-        PLAIN,
+        BARE,
         perf_test=PerfTest(["-x", "1", "-y", "1", "-s", "16", "-a"]),
     ),
     Case(
@@ -89,7 +90,7 @@ CASES = [
         "16 bytes, persistent, confirms (window 192), prefetch 200: received/s",
         ["throughput", "--bytes", "16", *CONFIRMED],
         RATES,
-        DURABLE,
+        [*DURABLE, Variant("relay", "relay", [], ["-u", "bench-relay"])],
         perf_test=PerfTest(CONFIRMED_PERF_TEST),
     ),
     Case(
@@ -98,7 +99,7 @@ CASES = [
         "1,000 queues, 10 publishers, 10 consumers: received/s",
         ["throughput", "--queues", "1000", *MANY],
         RATES,
-        PLAIN,
+        BARE,
         perf_test=PerfTest(MANY_PERF_TEST),
         quick=["--queues", "100"],
     ),
@@ -125,7 +126,7 @@ CASES = [
         "fan-out to 10 queues: received/s",
         ["throughput", "--fanout", "--queues", "10", "--confirms", "100"],
         RATES,
-        PLAIN,
+        BARE,
         perf_test=PerfTest(FANOUT_PERF_TEST),
     ),
     Case(
@@ -143,7 +144,7 @@ CASES = [
         "latency at 1,000/s: p50, p99 us",
         ["latency", "--bytes", "32", "--rate", "1000"],
         LATENCIES,
-        [*PLAIN, RELAY],
+        BARE,
         summary=[P50, P99],
         perf_test=latency_perf_test(1_000),
         quick=None,
@@ -154,7 +155,7 @@ CASES = [
         "latency at 10,000/s: p50, p99 us",
         ["latency", "--bytes", "32", "--rate", "10000"],
         LATENCIES,
-        [*PLAIN, RELAY],
+        BARE,
         summary=[P50, P99],
         perf_test=latency_perf_test(10_000),
     ),

@@ -46,8 +46,6 @@ def key(*path: str) -> Callable[[Figures], float | None]:
     return read
 
 
-# Where what the machine itself takes must be known.
-RELAY = Variant("relay", "relay, no broker")
 # Of all processors' time, what neither server nor load used: how disturbed the figures are.
 OTHERS = Column("others' CPU", key("others_cpu_share"), "share")
 RECEIVED = Column("received/s", key("received_per_second"), "rate", ratio=True)

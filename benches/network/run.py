@@ -63,7 +63,8 @@ def main() -> int:
     servers: dict[str, Server] = {}
     available: list[Server] = [RabbitMQ(protocol)]
     available += [CoilMQ()] if protocol is STOMP else []
-    available += [Wherry(protocol, arguments.wherry), Relay(program)]
+    available += [Wherry(protocol, arguments.wherry)]
+    available += [Relay(program)] if protocol is AMQP else []
     for server in available:
         if server.name.lower() not in arguments.servers.lower().split(","):
             continue
@@ -209,7 +210,6 @@ class Bench:
         self.summary.add(case.headline, case.summary, variants, found)
         if case.perf_test is not None and self.with_perf_test:
             load = case.perf_test
-            variants = [variant for variant in variants if variant.server != Relay.name]
             print(f"\nPerfTest: `{' '.join(load.arguments)}`\n", flush=True)
             found = self.perf_test_rounds(case, load, variants)
             show(load.columns, found)

@@ -253,8 +253,8 @@ class CoilMQ:
 
 
 class Relay:
-    """No broker at all: a process of the generator's that passes on the bytes of one connection to
-    another. What it takes, the machine takes.
+    """No broker: a mode of the generator that speaks AMQP and passes frames on. What it takes, the
+    machine and the load take.
     """
 
     name = "relay"
@@ -266,7 +266,7 @@ class Relay:
         return None
 
     def version(self) -> str:
-        return "a relay of bytes"
+        return "a relay of frames"
 
     @contextmanager
     def start(self) -> Iterator[Running]:
@@ -276,9 +276,8 @@ class Relay:
             command = [str(self._program), "relay", "--port", str(port)]
             begun = time.perf_counter()
             started = stack.enter_context(process(command, environment(), root))
-            _await_port(port)
-            seconds = time.perf_counter() - begun
-            yield Running(self.name, port, started.pid, seconds, "relay")
+            ready_seconds = await_ready(started, AMQP, port, begun, root)
+            yield Running(self.name, port, started.pid, ready_seconds, AMQP.name)
 
 
 @contextmanager

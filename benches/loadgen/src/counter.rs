@@ -31,7 +31,7 @@ pub(crate) struct Counter {
     /// When the bytes that are scanned now were received, after the start.
     pub(crate) now_ns: u64,
     arriving: Arriving,
-    body_bytes: usize,
+    body_bytes: u64,
     filler: Vec<u8>,
     latency_after_ns: Option<u64>,
 }
@@ -51,15 +51,10 @@ impl Counter {
             since_written_ns: Vec::new(),
             now_ns: 0,
             arriving: Arriving::default(),
-            body_bytes,
+            body_bytes: body_bytes as u64,
             filler: filler(body_bytes),
             latency_after_ns: latency_after.map(|after| after.as_nanos() as u64),
         }
-    }
-
-    /// Of each message.
-    pub(crate) fn body_bytes(&self) -> usize {
-        self.body_bytes
     }
 
     /// A delivery begins.
@@ -109,7 +104,7 @@ impl Counter {
     #[inline]
     pub(crate) fn arrived(&mut self) {
         let arriving = &self.arriving;
-        if arriving.received_bytes != self.body_bytes as u64 {
+        if arriving.received_bytes != self.body_bytes {
             self.tally.damaged += 1;
         }
         let stamp = self

@@ -38,7 +38,6 @@ fn main() -> ExitCode {
     let done = match options.protocol {
         Protocol::Amqp => modes::run::<wire::amqp::Amqp>(&options),
         Protocol::Stomp => modes::run::<wire::stomp::Stomp>(&options),
-        Protocol::Relay => modes::run::<wire::relay::Relay>(&options),
     };
     match done {
         Ok(report) => {

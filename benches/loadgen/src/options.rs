@@ -19,10 +19,10 @@ backlog       publish --count messages, then drain them
 connections   open --count connections, hold them idle, close them
 queues        declare --count queues, delete them (STOMP cannot: they stay)
 churn         connect, log in, close, again and again for --seconds
-relay         no load: at --port, pass on bytes from a producer to a consumer until ended, for --protocol relay. Prints the port
+relay         no load, but a server of AMQP that only passes frames on, until it is ended; prints its port (--port 0: any free one)
 
-  --protocol amqp|stomp|relay    amqp (0-9-1, one channel a connection), stomp (1.1), or bodies alone, to a relay in a broker's place
-  --host HOST --port PORT        127.0.0.1; 5672, 61613, or 0
+  --protocol amqp|stomp          amqp (0-9-1, one channel a connection) or stomp (1.1)
+  --host HOST --port PORT        127.0.0.1; 5672 or 61613
   --user --password --vhost      guest, guest, /
   --producers N --consumers N    1, 1 (one connection each)
   --queues N                     1; a producer's messages go to them in turn
@@ -52,7 +52,6 @@ relay         no load: at --port, pass on bytes from a producer to a consumer un
 pub(crate) enum Protocol {
     Amqp,
     Stomp,
-    Relay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +181,6 @@ pub(crate) fn parse(
                 options.protocol = match parser.value()?.string()?.as_str() {
                     "amqp" => Protocol::Amqp,
                     "stomp" => Protocol::Stomp,
-                    "relay" => Protocol::Relay,
                     other => return Err(format!("no protocol {other:?}: see --help").into()),
                 };
             }
@@ -222,10 +220,9 @@ pub(crate) fn parse(
         Mode::Backlog => 120,
         _ => 5,
     }));
-    let port = port.unwrap_or(match (options.mode, options.protocol) {
-        (Mode::Relay, _) | (_, Protocol::Relay) => 0,
-        (_, Protocol::Amqp) => 5672,
-        (_, Protocol::Stomp) => 61613,
+    let port = port.unwrap_or(match options.protocol {
+        Protocol::Amqp => 5672,
+        Protocol::Stomp => 61613,
     });
     options.target.address = (host.as_str(), port)
         .to_socket_addrs()?
@@ -271,19 +268,6 @@ fn check(options: &Options) -> Result<(), Failure> {
     }
     if options.mode == Mode::Relay {
         return Ok(());
-    }
-    if options.protocol == Protocol::Relay {
-        if !matches!(options.mode, Mode::Throughput | Mode::Latency) {
-            return Err("--protocol relay is for throughput and latency".into());
-        }
-        let one_each = options.producers == 1 && options.consumers == 1 && options.queues == 1;
-        let bare = options.confirm_window == 0 && options.ack_every == 0;
-        if !one_each || !bare || options.fanout || options.entities > 0 {
-            return Err(
-                "a relay has one producer, one consumer, no queues, confirms or acknowledgements"
-                    .into(),
-            );
-        }
     }
     if options.protocol == Protocol::Stomp {
         if options.durable {
@@ -409,9 +393,6 @@ mod tests {
             ("throughput --protocol smtp", "no protocol"),
             ("throughput --protocol stomp --durable", "--durable"),
             ("throughput --protocol stomp --password a:b", "colon"),
-            ("backlog --protocol relay --count 1", "relay"),
-            ("throughput --protocol relay --confirms 1", "relay"),
-            ("throughput --protocol relay --producers 2", "relay"),
             ("relay --host 192.0.2.1", "loopback"),
         ] {
             let error = parsed(line).expect_err(line);

@@ -5,7 +5,6 @@
 //! protocols and are compiled for each, so that a message costs the generator no indirect call.
 
 pub(crate) mod amqp;
-pub(crate) mod relay;
 pub(crate) mod stomp;
 
 use std::time::Instant;

@@ -7,9 +7,8 @@ mod amqp;
 mod stomp;
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -99,53 +98,6 @@ fn the_order_of_an_entity_is_watched() {
     let of_many = ["--entities", "1000000", "--ack-every", "1"];
     let report = load_with(PROTOCOLS[0], Fault::SwapWithNext(7), &of_many);
     assert_eq!(report["clean"], true, "{report}");
-}
-
-/// It is no server, but what it passes on must be all, in order, and as it came.
-#[test]
-fn the_relay_passes_on_everything() {
-    let program = env!("CARGO_BIN_EXE_wherry-loadgen");
-    let mut relay = Command::new(program)
-        .arg("relay")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
-    let mut port = String::new();
-    BufReader::new(relay.stdout.take().expect("piped"))
-        .read_line(&mut port)
-        .expect("it tells its port");
-    let runs = [
-        ["throughput", "--bytes", "40"],
-        ["latency", "--bytes", "32"],
-    ];
-    for mode in runs {
-        let done = Command::new(program)
-            .args(mode)
-            .args([
-                "--protocol",
-                "relay",
-                "--port",
-                port.trim(),
-                "--count",
-                "500",
-            ])
-            .args(["--rate", "10000"])
-            .output()
-            .expect("the program runs");
-        let told = String::from_utf8_lossy(&done.stdout);
-        assert!(
-            done.status.success(),
-            "{told}{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-        let report: Value = serde_json::from_str(&told).expect("JSON");
-        assert_eq!(
-            (&report["clean"], &report["received"]),
-            (&true.into(), &500.into())
-        );
-    }
-    relay.kill().expect("it runs until it is ended");
-    relay.wait().expect("ended");
 }
 
 fn load(protocol: (&str, Serve), fault: Fault) -> Value {

@@ -1,6 +1,6 @@
 //! AMQP 0-9-1: one channel on a connection; confirms, `basic.qos` and multiple acknowledgements.
 
-mod frames;
+pub(crate) mod frames;
 
 use std::time::Instant;
 
