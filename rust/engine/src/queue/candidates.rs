@@ -1,5 +1,6 @@
-//! Which consumers of a queue may have room, for publishers who ask because the queue is at its limit of length: with
-//! thousands of consumers whose prefetch is used up, a publisher must not ask each of them each time.
+//! Which consumers of a queue may have room, for who deals messages out to them in turn, and for publishers who ask because
+//! the queue is at its limit of length: with thousands of consumers whose prefetch is used up, neither must ask each of
+//! them each time.
 //!
 //! Whoever is asked and has no room leaves the set, and leaves an [`Absent`] where its room will be made: in its own
 //! ledger, or at the limit that it shares with others. Who makes room there puts it back. So an entry that is asked in
@@ -104,6 +105,13 @@ impl Candidates {
             }
             max = (2 * max).min(ASKED_MAX);
         }
+    }
+
+    /// The highest priority up to this one that any of them has.
+    pub(super) fn highest(&self, priority: i32) -> Option<i32> {
+        let entries = self.entries.lock();
+        let mut from = entries.range((Reverse(priority), 0)..);
+        from.next().map(|((Reverse(priority), _), _)| *priority)
     }
 
     /// Messages for which they have room together, as far as they are wanted.

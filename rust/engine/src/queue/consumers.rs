@@ -40,7 +40,7 @@ struct List {
     prioritised: usize,
     /// Whether the one that is there wants to stay alone.
     exclusive: bool,
-    /// Of those that are served in turn who may have room. Made when a publisher first asks.
+    /// Of those that are served in turn who may have room. Made when it is first asked for.
     candidates: Option<Arc<Candidates>>,
 }
 

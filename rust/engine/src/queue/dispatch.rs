@@ -10,6 +10,9 @@
 //! inside a level; behind a single active consumer nobody else is served. Consumers that are not served in turn take
 //! beside all this, and one of higher priority that has room keeps those of lower priority waiting.
 //!
+//! Of many consumers only those are asked for room that may have some (candidates.rs): with thousands whose prefetch is used
+//! up, a take must not ask each of them each time.
+//!
 //! A place of a prefetch that consumers share (`SharedPrefetch`) is reserved before a message is taken for it.
 //!
 //! Progress: dispatching is under one lock of the queue, which publishers never take and which a single consumer does
@@ -34,6 +37,22 @@ use crate::message::Message;
 /// Messages dealt in one go: what a dispatch holds in its hand while the queue's lock is held.
 const DEAL_MAX: usize = 256;
 
+/// Consumers of a queue that are all asked: of so few that costs less than to keep account of who has room.
+const WALKED_MAX: usize = 16;
+
+#[cfg(test)]
+thread_local! {
+    /// What this thread has in its place.
+    static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(WALKED_MAX) };
+}
+
+fn walked_max() -> usize {
+    #[cfg(test)]
+    return WALKED.get();
+    #[cfg(not(test))]
+    WALKED_MAX
+}
+
 struct Member {
     sequence: u64,
     consumer: Weak<Consumer>,
@@ -56,6 +75,8 @@ pub(super) struct Turn {
     levels: Vec<Level>,
     /// Those who take by themselves, with their priorities.
     pullers: Vec<(i32, Weak<Consumer>)>,
+    /// Of the members of `levels`, if they are many.
+    candidates: Option<Arc<Candidates>>,
     buffer: TakeBuffer,
 }
 
@@ -77,19 +98,15 @@ impl Turn {
         }
         let old = std::mem::take(&mut self.levels);
         self.pullers.clear();
+        let mut members = 0;
         self.version = consumers.each_served(|sequence, known| {
             if !known.in_turn {
                 self.pullers.push((known.priority, known.consumer.clone()));
                 return;
             }
-            let place = self
-                .levels
-                .binary_search_by(|level| known.priority.cmp(&level.priority));
-            let index = place.unwrap_or_else(|index| {
-                let next = old
-                    .iter()
-                    .find(|level| level.priority == known.priority)
-                    .map_or(0, |level| level.next);
+            members += 1;
+            let index = find(&self.levels, known.priority).unwrap_or_else(|index| {
+                let next = find(&old, known.priority).map_or(0, |index| old[index].next);
                 let level = Level {
                     priority: known.priority,
                     members: Vec::new(),
@@ -103,13 +120,20 @@ impl Turn {
                 consumer: known.consumer.clone(),
             });
         });
+        let many = members > walked_max();
+        self.candidates = many.then(|| consumers.candidates()).flatten();
     }
+}
+
+/// Where the level of a priority is, or would be.
+fn find(levels: &[Level], priority: i32) -> Result<usize, usize> {
+    levels.binary_search_by(|level| priority.cmp(&level.priority))
 }
 
 impl Level {
     /// The members that have room, from whose turn it is on, but not more than there are messages. Also the room that
-    /// they have together, which is known only when all were asked; else it is one each. Publishers ask the
-    /// `candidates` among them only.
+    /// they have together, which is known only when all were asked; else it is one each. Only the `candidates` among
+    /// them are asked, if they are known.
     fn hands(
         &self,
         messages: usize,
@@ -218,7 +242,19 @@ impl Queue {
         {
             let turn = turn.get_or_insert_default();
             turn.refresh(&self.consumers);
-            'levels: for level in &mut turn.levels {
+            let candidates = candidates.or(turn.candidates.as_ref());
+            let mut index = 0;
+            'levels: while index < turn.levels.len() {
+                if let Some(candidates) = candidates {
+                    let Some(priority) = candidates.highest(turn.levels[index].priority) else {
+                        break;
+                    };
+                    index = find(&turn.levels, priority).unwrap_or_else(|index| index);
+                }
+                let Some(level) = turn.levels.get_mut(index) else {
+                    break;
+                };
+                index += 1;
                 let above = turn.pullers.iter().filter(|(p, _)| *p > level.priority);
                 if above
                     .filter_map(|(_, puller)| puller.upgrade())
@@ -275,6 +311,140 @@ impl Queue {
         }
         if came_back > 0 {
             self.wake(came_back);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consumer::ASKED;
+    use crate::delivery::Outcome;
+    use crate::{
+        Broker, BrokerOptions, ConsumerOptions, Exchange, NewMessage, QueueOptions, SharedPrefetch,
+    };
+
+    fn world() -> (Arc<Broker>, Arc<Queue>, Arc<Exchange>) {
+        let broker = Broker::open(BrokerOptions::default()).unwrap();
+        let host = broker.virtual_host("/").unwrap();
+        let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+        let exchange = host.exchange("").unwrap();
+        (broker, queue, exchange)
+    }
+
+    fn publish(exchange: &Exchange, number: u64) {
+        let body = number.to_le_bytes();
+        exchange.publish(&NewMessage::new("q", &body)).unwrap();
+    }
+
+    fn take(consumer: &Consumer, max: usize) -> Vec<u64> {
+        let mut out = Vec::new();
+        consumer.take(max, &mut out);
+        out.iter()
+            .map(|one| u64::from_le_bytes(one.message.body().try_into().unwrap()))
+            .collect()
+    }
+
+    fn in_turn(queue: &Arc<Queue>, prefetch: u32, priority: i32) -> Arc<Consumer> {
+        let options = ConsumerOptions {
+            in_turn: true,
+            prefetch,
+            priority,
+            ..Default::default()
+        };
+        queue.consume(options, None).unwrap()
+    }
+
+    #[test]
+    fn a_take_does_not_ask_those_whose_prefetch_is_used_up() {
+        for priorities in [1, 1000] {
+            let (_broker, queue, exchange) = world();
+            let consumers: Vec<_> = (0..1000)
+                .map(|n| in_turn(&queue, 1, n % priorities))
+                .collect();
+            (0..2000).for_each(|number| publish(&exchange, number));
+            for consumer in &consumers {
+                take(consumer, 1);
+            }
+            assert!(consumers.iter().all(|one| one.unacked() == 1));
+            let one = &consumers[300];
+            for round in 0..50 {
+                one.settle(0, true, Outcome::Ack).unwrap();
+                // The first time those leave who have used up their room since they were last asked.
+                if round == 1 {
+                    ASKED.take();
+                }
+                assert_eq!(take(one, 1), [1000 + round]);
+            }
+            assert!(ASKED.take() <= 49 * 12);
+        }
+    }
+
+    /// Everything that consumers get of a story of random events, whoever of them is asked for room.
+    fn story(seed: u64, walked: usize) -> Vec<(usize, Vec<u64>)> {
+        WALKED.set(walked);
+        let mut state = seed;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let (_broker, queue, exchange) = world();
+        let shared = [SharedPrefetch::new(), SharedPrefetch::new()];
+        let mut consumers: Vec<(usize, Arc<Consumer>)> = Vec::new();
+        let (mut published, mut came) = (0, 0);
+        let mut got = Vec::new();
+        for _ in 0..600 {
+            let which = random(consumers.len().max(1));
+            match (random(16), consumers.get(which)) {
+                (0 | 1, _) if consumers.len() < 14 => {
+                    let options = ConsumerOptions {
+                        in_turn: random(12) != 0,
+                        no_ack: random(8) == 0,
+                        prefetch: random(4) as u32,
+                        priority: random(4) as i32 / 2,
+                        ..Default::default()
+                    };
+                    let consumer = queue.consume(options, None).unwrap();
+                    if let Some(shared) = shared.get(random(5)) {
+                        consumer.share_prefetch(shared);
+                    }
+                    consumers.push((came, consumer));
+                    came += 1;
+                }
+                (2, Some(_)) if random(3) == 0 => drop(consumers.swap_remove(which)),
+                (2, Some((_, consumer))) if random(3) == 0 => consumer.cancel_keeping(),
+                (3, Some((_, consumer))) => consumer.set_prefetch(random(5) as u32),
+                (4, _) => shared[random(2)].set_limit(random(6) as u32),
+                (5, Some((_, consumer))) => {
+                    let _ = consumer.settle(0, true, Outcome::Ack);
+                }
+                (6, Some((_, consumer))) => {
+                    let _ = consumer.settle(0, true, Outcome::Release);
+                }
+                (7 | 8, Some((_, consumer))) => {
+                    let _ = consumer.settle(1 + random(40) as u64, false, Outcome::Ack);
+                }
+                (9..13, Some((number, consumer))) => {
+                    got.push((*number, take(consumer, 1 + random(3))));
+                }
+                _ => {
+                    for _ in 0..1 + random(4) {
+                        publish(&exchange, published);
+                        published += 1;
+                    }
+                }
+            }
+        }
+        WALKED.set(WALKED_MAX);
+        got
+    }
+
+    #[test]
+    fn turns_are_the_same_whoever_is_asked_for_room() {
+        for seed in 0..400 {
+            assert_eq!(story(seed, 0), story(seed, usize::MAX), "seed {seed}");
         }
     }
 }
