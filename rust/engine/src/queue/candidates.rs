@@ -94,6 +94,7 @@ impl Candidates {
             for (key, consumer) in some {
                 let room = consumer.room_now();
                 if room == 0 {
+                    crate::core::interruptible();
                     consumer.step_aside(Absent {
                         candidates: self.clone(),
                         key,
