@@ -136,6 +136,28 @@ def test_closing_ends_whoever_waits() -> None:
         broker.default_exchange.publish(b"", "q")
 
 
+def test_a_closed_broker_says_so_and_not_that_it_is_empty() -> None:
+    with blocking.open() as broker:
+        queue = broker.declare_queue("q")
+        exchange = broker.default_exchange
+    for look in (
+        broker.queues,
+        broker.exchanges,
+        broker.virtual_hosts,
+        broker.policies,
+        broker.statistics,
+        queue.browse,
+        queue.scheduled,
+        queue.policies,
+        queue.statistics,
+        exchange.bindings,
+        exchange.statistics,
+        exchange.policy,
+    ):
+        with pytest.raises(wherry.BrokerClosed):
+            look()
+
+
 def test_deleting_ends_whoever_waits() -> None:
     with blocking.open() as broker:
         queue = broker.declare_queue("q")

@@ -126,7 +126,7 @@ async def test_damage_is_refused_and_may_be_salvaged(tmp_path: Path) -> None:
     data = bytearray(segment.read_bytes())
     data[data.index(b"payload 050")] ^= 1
     segment.write_bytes(data)
-    with pytest.raises(wherry.JournalCorrupt):
+    with pytest.raises(wherry.JournalCorrupt, match=f"wherry journal verify {directory}"):
         async with wherry.open(directory):
             pass
     async with wherry.open(directory, on_corruption="salvage") as broker:

@@ -68,7 +68,7 @@ def test_a_level_that_is_not_there() -> None:
         fifo.put(1, 3)
     with pytest.raises(wherry.InvalidArgument, match="0 to 2"):
         fifo.put_many([1], priority=3)
-    with pytest.raises(OverflowError):
+    with pytest.raises(wherry.InvalidArgument, match="priority=-1"):
         fifo.put(1, -1)
     assert len(fifo) == 0
 

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from operator import index
 from typing import TYPE_CHECKING, final
 
-from wherry._errors import BrokerClosed, UnknownDelivery
+from wherry._errors import BrokerClosed, InvalidArgument, UnknownDelivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
     from wherry import _core
+
+
+# Twice as many, the prefetch of batches, is still one.
+_MESSAGES_MAX = 2**31 - 1
+
+
+def check(max_messages: int, max_seconds: float) -> None:
+    """What `batches` was given.
+
+    Raises:
+        InvalidArgument: no batch could be like that.
+    """
+    if not 1 <= index(max_messages) <= _MESSAGES_MAX:
+        raise InvalidArgument(
+            f"max_messages={max_messages}: give a whole number from 1 to {_MESSAGES_MAX}"
+        )
+    if not 0 <= max_seconds < math.inf:
+        raise InvalidArgument(
+            f"max_seconds={max_seconds}: give a number of seconds that is not negative and is "
+            "finite"
+        )
 
 
 @final

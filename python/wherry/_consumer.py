@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from wherry import _core
-from wherry._batch import Batch
+from wherry._batch import Batch, check
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -173,6 +173,7 @@ class Batching:
     __slots__ = ("_consuming", "_max_messages", "_max_seconds")
 
     def __init__(self, queue: Queue, max_messages: int, max_seconds: float) -> None:
+        check(max_messages, max_seconds)
         self._max_messages = max_messages
         self._max_seconds = max_seconds
         # One batch in the making while another is worked on.

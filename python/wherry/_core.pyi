@@ -148,6 +148,9 @@ class Engine:
     def statistics(self) -> dict[str, Any]:
         """The numbers of `BrokerStatistics`, by field name."""
 
+    def obstacle(self) -> tuple[str, str] | None:
+        """Why the journal cannot grow for now, and what would let it."""
+
     def close(self) -> None:
         """Syncs what is left, ends the hidden threads and wakes whoever waits. Blocks; may be
         repeated.

@@ -102,7 +102,9 @@ def test_the_reason_is_told_when_it_is_not_the_disk(tmp_path: Path) -> None:
         confirmed, reason = publish_until_blocked(peer)
         assert confirmed > 0
         assert reason == "making a journal segment: Too many open files (os error 24)"
-        server.wait_for_log(f"{reason}: publishers wait until the journal can grow")
+        server.wait_for_log(
+            f"{reason}: publishers wait until the journal can grow: raise the limit of open files"
+        )
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
         events = {peer.read(20).name, peer.read(20).name}
         assert events == {"connection.unblocked", "basic.ack"}

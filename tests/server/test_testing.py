@@ -83,6 +83,41 @@ def test_bytes_in_a_socket_are_something_to_do(broker: TestBroker) -> None:
         broker.wait_idle()
 
 
+def test_faults_are_counted(broker: TestBroker) -> None:
+    for fault in (broker.faults.refuse_confirms, broker.faults.deliver_twice):
+        for count in (-1, 2**64):
+            with pytest.raises(ValueError, match=f"count={count}: give a whole number from 0 to"):
+                fault(count)
+
+
+def test_the_real_time_cannot_be_moved(broker: TestBroker) -> None:
+    with pytest.raises(AttributeError, match="virtual_time=True"):
+        broker.clock.advance(hours=2)
+    assert not hasattr(broker.clock, "advance")
+    with pytest.raises(AttributeError, match="no attribute 'later'"):
+        _ = broker.clock.later
+
+
+def test_a_closed_broker_has_nothing_to_look_at() -> None:
+    with wherry.testing.broker() as broker:
+        broker.broker.declare_queue("q")
+        vhost = broker.virtual_host()
+    for look in (
+        broker.queues,
+        vhost.queues,
+        lambda: broker.messages("q"),
+        broker.virtual_host,
+    ):
+        with pytest.raises(wherry.BrokerClosed):
+            look()
+
+
+def test_only_users_can_be_permitted(broker: TestBroker) -> None:
+    with pytest.raises(ValueError, match="add_user"):
+        broker.permit("nobody")
+    broker.virtual_host("still")  # what it did not do harms nothing
+
+
 def test_confirms_are_refused(broker: TestBroker) -> None:
     with channel(broker.amqp_url) as client:
         client.queue_declare("q")

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from wherry import _core
+from wherry._batch import check
 from wherry._errors import QueueEmpty
 from wherry._exchange import name_of
 from wherry._queue import QueueViews
@@ -91,6 +92,7 @@ class Queue(QueueViews):
 
     def batches(self, max_messages: int = 500, max_seconds: float = 1.0) -> Batches:
         """Consume in batches: `with queue.batches() as batches:`. See `wherry.Queue.batches`."""
+        check(max_messages, max_seconds)
         return Batches(self.consume(2 * max_messages), max_messages, max_seconds)
 
     def purge(self, *, timeout: float | None = None) -> int:

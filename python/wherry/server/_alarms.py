@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,8 +99,12 @@ class Alarms:
         self._disk_free_bytes = free
         journal = self._engine.statistics()["journal"] or {}
         self._say("journal", journal.get("failed"))
-        obstacle = journal.get("obstacle")
-        self._say("growth", obstacle and f"{obstacle}: publishers wait until the journal can grow")
+        obstacle = self._engine.obstacle()
+        self._say(
+            "growth",
+            obstacle
+            and f"{obstacle[0]}: publishers wait until the journal can grow: {obstacle[1]}",
+        )
         if free is not None:
             low = free < self._disk_free_bytes_min
             if low and not self._disk_low:
@@ -150,8 +155,10 @@ class Alarms:
         from wherry._errors import InvalidArgument
 
         if disk_free_bytes_min is not None:
-            if disk_free_bytes_min < 0:
-                raise InvalidArgument(f"a limit of {disk_free_bytes_min} bytes: 0 is the least")
+            if index(disk_free_bytes_min) < 0:
+                raise InvalidArgument(
+                    f"disk_free_bytes_min={disk_free_bytes_min}: give a number of bytes, 0 or more"
+                )
             if self._directory is None:
                 raise InvalidArgument("this server is in memory: no disk is watched")
         if memory_bytes_max is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from contextlib import AsyncExitStack, ExitStack
+from operator import index
 from typing import TYPE_CHECKING, Any, final
 
 import sniffio
 
 from wherry import _broker, blocking
+from wherry._errors import InvalidArgument
 from wherry._loop import current_loop
 from wherry.server._server import Server, ThreadServer
 from wherry.server._settings import (
@@ -57,6 +60,16 @@ class Serving:
         settings = Settings() if config is None else from_config(config)
         changes: dict[str, Any] = {}
         listen = settings.listen
+        for name, number in (
+            ("port", port),
+            ("stomp_port", stomp_port),
+            ("websocket_port", websocket_port),
+        ):
+            _check_whole(name, number, 0, 65_535)
+        _check_whole("handshakes_max", handshakes_max, 1, 2**31 - 1)
+        _check_number("drain_seconds", drain_seconds)
+        for name, value in (limits or {}).items():
+            _check_number(f"limits.{name}", value)
         if host is not None or port is not None or (config is None and tls is not None):
             default = AMQP_PORT if tls is None else AMQPS_PORT
             listen = (
@@ -178,6 +191,18 @@ class Serving:
             self._server._stop(0 if hurry else self._settings.drain_seconds)
         finally:
             self._stack.__exit__(None, None, None)
+
+
+def _check_whole(name: str, value: int | None, least: int, greatest: int) -> None:
+    """Of what was given."""
+    if value is not None and not least <= index(value) <= greatest:
+        raise InvalidArgument(f"{name}={value}: give a whole number from {least} to {greatest}")
+
+
+def _check_number(name: str, value: float | None) -> None:
+    """Of what was given."""
+    if value is not None and not 0 <= value < math.inf:
+        raise InvalidArgument(f"{name}={value}: give a number that is not negative and is finite")
 
 
 def _cancellations() -> tuple[type[BaseException], ...]:

@@ -206,7 +206,11 @@ class TestBroker(_Looks):
         write: str = ".*",
         read: str = ".*",
     ) -> None:
-        """Let a user into a virtual host; the patterns are regular expressions over names."""
+        """Let a user into a virtual host; the patterns are regular expressions over names.
+
+        Raises:
+            ValueError: there is no such user.
+        """
         self._users.permit(virtual_host, user, configure, write, read)
         self._apply()
 
@@ -239,7 +243,7 @@ class TestBroker(_Looks):
         """
         deadline = time.monotonic() + timeout
         while not self.is_idle():
-            if time.monotonic() >= deadline:
+            if not time.monotonic() < deadline:  # neither is NaN in the future
                 busy = self.server._call(self.server._hub.busy)
                 raise TimeoutError(f"the broker is not idle after {timeout} s: {'; '.join(busy)}")
             time.sleep(_LOOK_SECONDS)

@@ -52,6 +52,8 @@ class PlainUsers:
         self, vhost: str, user: str, configure: str = ".*", write: str = ".*", read: str = ".*"
     ) -> None:
         """Let a user into a virtual host."""
+        if user not in self._passwords:
+            raise ValueError(f"there is no user '{user}': add_user('{user}', ...) makes one")
         with self._lock:
             self._permissions[user, vhost] = (configure, write, read)
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use wherry_engine::clock::Clock as EngineClock;
 
@@ -38,6 +39,15 @@ impl Clock {
     /// Unix seconds.
     fn now(&self) -> f64 {
         seconds(&self.clock)
+    }
+
+    /// Asked for what is not there: whoever wants to move it is told which clock can be moved.
+    fn __getattr__(&self, name: &str) -> PyResult<Py<PyAny>> {
+        Err(PyAttributeError::new_err(if name == "advance" {
+            "this broker follows the real time, which cannot be moved: give it a clock that can, as in wherry.open(clock=wherry.VirtualClock()) or wherry.testing.broker(virtual_time=True)".to_owned()
+        } else {
+            format!("'Clock' object has no attribute '{name}'")
+        }))
     }
 }
 

@@ -21,6 +21,7 @@ use crate::parker::{Parker, deadline};
 use crate::port::Port;
 use crate::queue::Queue;
 use crate::shared::Shared;
+use crate::whole;
 
 /// An engine consumer with what its deliveries need to settle themselves. When the last delivery and the last Python
 /// object let go of it, the engine returns what is unacknowledged.
@@ -213,9 +214,9 @@ impl Consumer {
     fn new(
         queue: &Queue,
         port: &Port,
-        prefetch: u32,
+        #[pyo3(from_py_with = whole::prefetch)] prefetch: u32,
         no_ack: bool,
-        priority: i32,
+        #[pyo3(from_py_with = whole::priority)] priority: i32,
         exclusive: bool,
         tag: Option<String>,
         hidden: bool,
@@ -247,7 +248,7 @@ impl Consumer {
     }
 
     #[setter]
-    fn set_prefetch(&self, prefetch: u32) {
+    fn set_prefetch(&self, #[pyo3(from_py_with = whole::prefetch)] prefetch: u32) {
         let _call = self.hand_out.shared.enter();
         self.hand_out.consumer.set_prefetch(prefetch);
     }
@@ -264,7 +265,11 @@ impl Consumer {
     ///     UnknownQueue: the queue was deleted.
     ///     BrokerClosed: the broker was closed.
     #[pyo3(signature = (max=100))]
-    fn take_nowait<'py>(&self, py: Python<'py>, max: usize) -> Result<Bound<'py, PyList>> {
+    fn take_nowait<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = whole::max)] max: usize,
+    ) -> Result<Bound<'py, PyList>> {
         let taken = self.take(max)?;
         Ok(list_of(py, &self.hand_out, taken)?)
     }
@@ -402,9 +407,9 @@ impl BlockingConsumer {
     #[pyo3(signature = (queue, *, prefetch=0, no_ack=false, priority=0, exclusive=false, tag=None, hidden=false))]
     fn new(
         queue: &Queue,
-        prefetch: u32,
+        #[pyo3(from_py_with = whole::prefetch)] prefetch: u32,
         no_ack: bool,
-        priority: i32,
+        #[pyo3(from_py_with = whole::priority)] priority: i32,
         exclusive: bool,
         tag: Option<String>,
         hidden: bool,
@@ -433,7 +438,7 @@ impl BlockingConsumer {
     #[pyo3(signature = (max=100, timeout=None))]
     fn take<'py>(
         slf: &Bound<'py, Self>,
-        max: usize,
+        #[pyo3(from_py_with = whole::max)] max: usize,
         timeout: Option<f64>,
     ) -> Result<Bound<'py, PyList>> {
         let base = slf.as_super().get();
@@ -445,7 +450,7 @@ impl BlockingConsumer {
     fn _take_more(
         slf: &Bound<'_, Self>,
         deliveries: &Bound<'_, PyList>,
-        max: usize,
+        #[pyo3(from_py_with = whole::max)] max: usize,
         seconds: f64,
     ) -> Result<()> {
         let base = slf.as_super().get();

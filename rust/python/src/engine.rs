@@ -1,6 +1,6 @@
 //! An opened broker: what the public `Broker` classes, awaiting and blocking, stand on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use crate::parker::{deadline, next_slice};
 use crate::port::Port;
 use crate::shared::Shared;
 use crate::statistics;
+use crate::whole;
 
 /// An opened broker. Private: use `wherry.open` or `wherry.blocking.open`.
 #[pyclass(frozen, module = "wherry._core")]
@@ -59,6 +60,20 @@ fn on_corruption_of(word: &str) -> Result<OnCorruption> {
     }
 }
 
+/// Damage of a journal, with what tells more about it.
+fn advised(error: wherry_engine::Error, directory: Option<&Path>) -> Error {
+    match (error, directory) {
+        (wherry_engine::Error::JournalCorrupt(text), Some(directory)) => {
+            let directory = directory.display();
+            wherry_engine::Error::JournalCorrupt(format!(
+                "{text}: `wherry journal verify {directory}` tells what else is damaged, and what to do"
+            ))
+            .into()
+        }
+        (error, _) => error.into(),
+    }
+}
+
 #[pymethods]
 impl Engine {
     /// Opens a broker. Blocks while a journal is recovered, with the interpreter released.
@@ -74,8 +89,8 @@ impl Engine {
         durability: &str,
         sync_interval: f64,
         clock: Option<Bound<'_, VirtualClock>>,
-        segment_bytes: u32,
-        memory_bytes_max: Option<u64>,
+        #[pyo3(from_py_with = whole::segment_bytes)] segment_bytes: u32,
+        #[pyo3(from_py_with = whole::memory_bytes_max)] memory_bytes_max: Option<u64>,
         on_corruption: &str,
         progress: Option<Py<PyAny>>,
     ) -> Result<Self> {
@@ -95,7 +110,10 @@ impl Engine {
         if let Some(clock) = &clock {
             clock.get().refuse_second_broker()?;
         }
-        let broker = py.detach(|| Broker::open(options))?;
+        let directory = options.path.clone();
+        let broker = py
+            .detach(|| Broker::open(options))
+            .map_err(|error| advised(error, directory.as_deref()))?;
         if let Some(error) = raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
             py.detach(|| broker.close())?;
             return Err(error.into());
@@ -138,7 +156,10 @@ impl Engine {
     }
 
     /// Changes how many bytes messages waiting in memory may take; at once, and until the broker is closed.
-    fn set_memory_bytes_max(&self, bytes: u64) -> Result<()> {
+    fn set_memory_bytes_max(
+        &self,
+        #[pyo3(from_py_with = whole::memory_bytes_max)] bytes: u64,
+    ) -> Result<()> {
         let _call = self.shared.enter();
         Ok(self.shared.broker.set_memory_bytes_max(bytes)?)
     }
@@ -149,7 +170,7 @@ impl Engine {
     }
 
     /// True when the receipt is durable; false while it is on its way.
-    fn is_durable(&self, receipt: u64) -> Result<bool> {
+    fn is_durable(&self, #[pyo3(from_py_with = whole::receipt)] receipt: u64) -> Result<bool> {
         if self.shared.broker.durable().0 >= receipt {
             return Ok(true);
         }
@@ -163,7 +184,12 @@ impl Engine {
 
     /// Blocks until the receipt is durable; false when `timeout` seconds passed first.
     #[pyo3(signature = (receipt, timeout=None))]
-    fn wait_durable(&self, py: Python<'_>, receipt: u64, timeout: Option<f64>) -> Result<bool> {
+    fn wait_durable(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = whole::receipt)] receipt: u64,
+        timeout: Option<f64>,
+    ) -> Result<bool> {
         let deadline = deadline(maybe_duration("timeout", timeout)?);
         if self.is_durable(receipt)? {
             return Ok(true);
@@ -195,8 +221,9 @@ impl Engine {
     }
 
     /// The names of the virtual hosts.
-    fn virtual_hosts(&self) -> Vec<String> {
-        self.shared.broker.virtual_hosts()
+    fn virtual_hosts(&self) -> Result<Vec<String>> {
+        self.shared.check_open()?;
+        Ok(self.shared.broker.virtual_hosts())
     }
 
     /// Adds a virtual host; a receipt.
@@ -213,8 +240,15 @@ impl Engine {
     }
 
     /// The numbers of `BrokerStatistics`, by field name.
-    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        statistics::broker(py, &self.shared.broker.statistics())
+    fn statistics<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        self.shared.check_open()?;
+        Ok(statistics::broker(py, &self.shared.broker.statistics())?)
+    }
+
+    /// Why the journal cannot grow for now, and what would let it: both as text.
+    fn obstacle(&self) -> Option<(String, &'static str)> {
+        let obstacle = self.shared.broker.obstacle()?;
+        Some((obstacle.to_string(), obstacle.advice()))
     }
 
     /// Syncs what is left, ends the hidden threads and wakes whoever waits. Blocks; may be repeated.

@@ -15,6 +15,7 @@ use crate::policies;
 use crate::properties::Options;
 use crate::shared::{DETACH_BYTES, DETACH_MESSAGES, Shared};
 use crate::statistics;
+use crate::whole;
 
 /// The part of an exchange that does not wait. Base of `wherry.Exchange` and `wherry.blocking.Exchange`.
 #[pyclass(frozen, subclass, module = "wherry._core")]
@@ -101,7 +102,7 @@ impl Exchange {
         routing_key: &str,
         headers: Option<&Bound<'_, PyDict>>,
         persistent: bool,
-        priority: Option<u8>,
+        #[pyo3(from_py_with = whole::priority)] priority: Option<u8>,
         expiration: Option<f64>,
         delay: Option<f64>,
         deliver_at: Option<&Bound<'_, PyAny>>,
@@ -186,7 +187,8 @@ impl Exchange {
     fn _bindings<'py>(
         &self,
         py: Python<'py>,
-    ) -> PyResult<Vec<(&'static str, String, String, Bound<'py, PyDict>)>> {
+    ) -> Result<Vec<(&'static str, String, String, Bound<'py, PyDict>)>> {
+        self.shared.check_open()?;
         let bindings = self.exchange.bindings();
         bindings
             .iter()
@@ -207,12 +209,14 @@ impl Exchange {
     }
 
     /// The policy that acts on it, and where messages go that no binding takes: policy, alternate_exchange.
-    fn _policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        policies::of_exchange(py, &self.exchange)
+    fn _policy<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        self.shared.check_open()?;
+        Ok(policies::of_exchange(py, &self.exchange)?)
     }
 
     /// The numbers of `ExchangeStatistics`, by field name.
-    fn _statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        statistics::exchange(py, &self.exchange.statistics())
+    fn _statistics<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        self.shared.check_open()?;
+        Ok(statistics::exchange(py, &self.exchange.statistics())?)
     }
 }

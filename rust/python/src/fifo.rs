@@ -11,6 +11,7 @@ use pyo3::types::{PyList, PyTuple};
 use wherry_queues::{Fifo as Structure, PriorityFifo as PriorityStructure};
 
 use crate::errors::{Error, Result};
+use crate::whole;
 
 #[cold]
 fn empty(what: &str) -> Error {
@@ -74,7 +75,11 @@ impl Fifo {
     }
 
     /// Takes up to `max` objects, oldest first; an empty list when there is none.
-    fn get_many<'py>(&self, py: Python<'py>, max: usize) -> PyResult<Bound<'py, PyList>> {
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = whole::max)] max: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
         let mut taken = Vec::with_capacity(max.min(self.fifo.len()));
         self.fifo.pop_batch(max, &mut taken);
         PyList::new(py, taken)
@@ -134,7 +139,7 @@ impl PriorityFifo {
 #[pymethods]
 impl PriorityFifo {
     #[new]
-    fn new(levels: u16) -> Result<Self> {
+    fn new(#[pyo3(from_py_with = whole::levels)] levels: u16) -> Result<Self> {
         if !(1..=256).contains(&levels) {
             return Err(Error::invalid(format!("levels={levels}: use 1 to 256")));
         }
@@ -155,7 +160,11 @@ impl PriorityFifo {
     /// Raises:
     ///     InvalidArgument: there is no such level.
     #[pyo3(signature = (item, priority=0))]
-    fn put(&self, item: Py<PyAny>, priority: u16) -> Result<()> {
+    fn put(
+        &self,
+        item: Py<PyAny>,
+        #[pyo3(from_py_with = whole::priority)] priority: u16,
+    ) -> Result<()> {
         self.fifo.push(self.level(priority)?, item, 0);
         Ok(())
     }
@@ -173,13 +182,21 @@ impl PriorityFifo {
     /// Raises:
     ///     InvalidArgument: there is no such level.
     #[pyo3(signature = (items, priority=0))]
-    fn put_many(&self, items: &Bound<'_, PyAny>, priority: u16) -> Result<()> {
+    fn put_many(
+        &self,
+        items: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = whole::priority)] priority: u16,
+    ) -> Result<()> {
         self.fifo.push_batch(self.level(priority)?, objects(items)?);
         Ok(())
     }
 
     /// Takes up to `max` objects in the order of `get_nowait`; an empty list when there is none.
-    fn get_many<'py>(&self, py: Python<'py>, max: usize) -> PyResult<Bound<'py, PyList>> {
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = whole::max)] max: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
         let mut taken = Vec::with_capacity(max.min(self.fifo.len()));
         self.fifo.pop_batch(max, &mut taken);
         PyList::new(py, taken)

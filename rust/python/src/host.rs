@@ -15,6 +15,7 @@ use crate::errors::{Error, Result};
 use crate::headers;
 use crate::shared::Shared;
 use crate::transaction::Transaction;
+use crate::whole;
 
 /// The embedding program, as the owner of exclusive queues. Connections of a server get other numbers.
 pub(crate) const EMBEDDER: OwnerId = 1;
@@ -39,7 +40,7 @@ fn retry_of(retry: &Bound<'_, PyAny>) -> Result<RetryPolicy> {
     let kind: String = retry.getattr("kind")?.extract()?;
     Ok(RetryPolicy {
         kind: kind.parse()?,
-        attempts: retry.getattr("attempts")?.extract()?,
+        attempts: whole::number("retry.attempts", &retry.getattr("attempts")?)?,
         first: duration("retry.first", seconds("first")?)?,
         factor: seconds("factor")?,
         maximum: maybe_duration("retry.maximum", retry.getattr("maximum")?.extract()?)?,
@@ -54,7 +55,7 @@ fn dedup_of(dedup: &Bound<'_, PyAny>) -> Result<Dedup> {
     Ok(Dedup {
         by: header.map_or(DedupKey::Default, DedupKey::Named),
         window: maybe_duration("dedup.window", dedup.getattr("window")?.extract()?)?,
-        size: dedup.getattr("size")?.extract()?,
+        size: whole::number("dedup.size", &dedup.getattr("size")?)?,
     })
 }
 
@@ -124,15 +125,15 @@ impl VirtualHost {
         auto_delete: bool,
         group_by: Option<String>,
         retry: Option<&Bound<'_, PyAny>>,
-        max_priority: Option<u8>,
+        #[pyo3(from_py_with = whole::max_priority)] max_priority: Option<u8>,
         message_ttl: Option<f64>,
         expires: Option<f64>,
-        max_length: Option<u64>,
-        max_length_bytes: Option<u64>,
+        #[pyo3(from_py_with = whole::max_length)] max_length: Option<u64>,
+        #[pyo3(from_py_with = whole::max_length_bytes)] max_length_bytes: Option<u64>,
         overflow: &str,
         dead_letter_exchange: Option<String>,
         dead_letter_routing_key: Option<String>,
-        delivery_limit: Option<u32>,
+        #[pyo3(from_py_with = whole::delivery_limit)] delivery_limit: Option<u32>,
         single_active_consumer: bool,
         lease: Option<f64>,
         dedup: Option<&Bound<'_, PyAny>>,
@@ -163,21 +164,18 @@ impl VirtualHost {
     }
 
     /// The names of the exchanges.
-    fn exchanges(&self) -> Vec<String> {
-        self.host
-            .exchanges()
-            .iter()
-            .map(|exchange| exchange.name().to_owned())
-            .collect()
+    fn exchanges(&self) -> Result<Vec<String>> {
+        self.shared.check_open()?;
+        let exchanges = self.host.exchanges();
+        let names = exchanges.iter().map(|exchange| exchange.name().to_owned());
+        Ok(names.collect())
     }
 
     /// The names of the queues.
-    fn queues(&self) -> Vec<String> {
-        self.host
-            .queues()
-            .iter()
-            .map(|queue| queue.name().to_owned())
-            .collect()
+    fn queues(&self) -> Result<Vec<String>> {
+        self.shared.check_open()?;
+        let queues = self.host.queues();
+        Ok(queues.iter().map(|queue| queue.name().to_owned()).collect())
     }
 
     /// Deletes an exchange; a receipt.

@@ -30,6 +30,7 @@ mod statistics;
 mod transaction;
 mod verify;
 mod watch;
+mod whole;
 
 use pyo3::prelude::*;
 

@@ -10,6 +10,7 @@ use wherry_queues::prefetch;
 use crate::convert::{body as body_bytes, type_name};
 use crate::errors::{Error, Result};
 use crate::properties::Options;
+use crate::whole;
 
 /// A message for `publish_many`: a body, a routing key and the options of `Exchange.publish`.
 ///
@@ -47,7 +48,7 @@ impl Message {
         routing_key: &str,
         headers: Option<&Bound<'_, PyDict>>,
         persistent: bool,
-        priority: Option<u8>,
+        #[pyo3(from_py_with = whole::priority)] priority: Option<u8>,
         expiration: Option<f64>,
         delay: Option<f64>,
         deliver_at: Option<&Bound<'_, PyAny>>,

@@ -7,6 +7,7 @@ use wherry_engine::{Exchange, NewPolicy, Policy, Queue};
 use crate::errors::Result;
 use crate::headers;
 use crate::host::VirtualHost;
+use crate::whole;
 
 /// Sets a policy; what of it has no effect, a line each, and a receipt.
 #[pyfunction]
@@ -22,7 +23,7 @@ pub(crate) fn set_policy(
     pattern: &str,
     definition: &Bound<'_, PyDict>,
     apply_to: &str,
-    priority: i64,
+    #[pyo3(from_py_with = whole::priority)] priority: i64,
     operator: bool,
 ) -> Result<(Vec<String>, u64)> {
     let new = NewPolicy {
@@ -55,6 +56,7 @@ pub(crate) fn clear_policy(
 /// All policies, those that act first first.
 #[pyfunction]
 pub(crate) fn policies<'py>(py: Python<'py>, host: &VirtualHost) -> Result<Bound<'py, PyList>> {
+    host.shared.check_open()?;
     let result = PyList::empty(py);
     for policy in host.host.policies() {
         let policy = policy.as_set();

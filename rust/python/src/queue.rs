@@ -17,6 +17,7 @@ use crate::host::{EMBEDDER, VirtualHost};
 use crate::policies;
 use crate::shared::Shared;
 use crate::statistics;
+use crate::whole;
 
 /// The part of a queue that does not wait. Base of `wherry.Queue` and `wherry.blocking.Queue`.
 #[pyclass(frozen, subclass, module = "wherry._core")]
@@ -101,7 +102,7 @@ impl Queue {
     fn get_many_nowait<'py>(
         &self,
         py: Python<'py>,
-        max: usize,
+        #[pyo3(from_py_with = whole::max)] max: usize,
         no_ack: bool,
     ) -> Result<Bound<'py, PyList>> {
         let (getter, taken) = self.take(max, no_ack)?;
@@ -112,14 +113,13 @@ impl Queue {
     fn _browse<'py>(
         &self,
         py: Python<'py>,
-        limit: usize,
-        offset: usize,
-    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        #[pyo3(from_py_with = whole::limit)] limit: usize,
+        #[pyo3(from_py_with = whole::offset)] offset: usize,
+    ) -> Result<Vec<Bound<'py, PyAny>>> {
+        self.shared.check_open()?;
         let found = py.detach(|| self.queue.browse(offset, limit));
-        found
-            .iter()
-            .map(|message| browse::browsed(py, message))
-            .collect()
+        let messages = found.iter().map(|message| browse::browsed(py, message));
+        Ok(messages.collect::<PyResult<_>>()?)
     }
 
     /// Drops all ready messages; their number and a receipt.
@@ -131,31 +131,36 @@ impl Queue {
 
     /// Moves ready messages to another queue; their number and a receipt.
     #[pyo3(signature = (to, limit=None))]
-    fn _move(&self, py: Python<'_>, to: &Queue, limit: Option<u64>) -> Result<(u64, u64)> {
+    fn _move(
+        &self,
+        py: Python<'_>,
+        to: &Queue,
+        #[pyo3(from_py_with = whole::limit)] limit: Option<u64>,
+    ) -> Result<(u64, u64)> {
         let _call = self.shared.enter();
         let (count, ticket) = py.detach(|| self.queue.move_to(&to.queue, limit))?;
         Ok((count, ticket.0))
     }
 
     /// The delayed messages and those that wait for their next attempt.
-    fn _scheduled<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    fn _scheduled<'py>(&self, py: Python<'py>) -> Result<Vec<Bound<'py, PyAny>>> {
+        self.shared.check_open()?;
         let found = py.detach(|| self.queue.scheduled());
-        found
-            .iter()
-            .map(|message| browse::scheduled(py, message))
-            .collect()
+        let messages = found.iter().map(|message| browse::scheduled(py, message));
+        Ok(messages.collect::<PyResult<_>>()?)
     }
 
     /// Drops a scheduled message; whether it was there, and a receipt.
-    fn _cancel_scheduled(&self, id: u64) -> Result<(bool, u64)> {
+    fn _cancel_scheduled(&self, #[pyo3(from_py_with = whole::id)] id: u64) -> Result<(bool, u64)> {
         let _call = self.shared.enter();
         let (found, ticket) = self.queue.cancel_scheduled(id)?;
         Ok((found, ticket.0))
     }
 
     /// The policies that act on it, and what they say together: policy, operator_policy, effective_policy_definition.
-    fn _policies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        policies::of_queue(py, &self.queue)
+    fn _policies<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        self.shared.check_open()?;
+        Ok(policies::of_queue(py, &self.queue)?)
     }
 
     /// Who consumes, in the order in which they came: id, tag, no_ack, prefetch, unacked, priority, exclusive, active.
@@ -164,7 +169,8 @@ impl Queue {
     }
 
     /// The numbers of `QueueStatistics`, by field name.
-    fn _statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        statistics::queue(py, &self.queue.statistics())
+    fn _statistics<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        self.shared.check_open()?;
+        Ok(statistics::queue(py, &self.queue.statistics())?)
     }
 }

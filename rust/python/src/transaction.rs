@@ -11,6 +11,7 @@ use crate::errors::{Error, Result};
 use crate::exchange::Exchange;
 use crate::properties::Options;
 use crate::shared::Shared;
+use crate::whole;
 
 /// Publishes and acknowledgements that are carried out together, as one record of the journal, when the block of
 /// `broker.transaction()` ends; an exception in the block rolls them back.
@@ -71,7 +72,7 @@ impl Transaction {
         routing_key: &str,
         headers: Option<&Bound<'_, PyDict>>,
         persistent: bool,
-        priority: Option<u8>,
+        #[pyo3(from_py_with = whole::priority)] priority: Option<u8>,
         expiration: Option<f64>,
         delay: Option<f64>,
         deliver_at: Option<&Bound<'_, PyAny>>,

@@ -11,6 +11,7 @@ use crate::host::VirtualHost;
 use crate::parker::{Parker, deadline};
 use crate::port::Port;
 use crate::shared::Shared;
+use crate::whole;
 
 /// Whom the engine tells.
 enum Waiter {
@@ -62,7 +63,10 @@ impl ConsumerWatch {
     }
 
     /// Up to `max` queues whose number of consumers has changed, and what it is now.
-    fn take_nowait(&self, max: usize) -> Result<Vec<(String, usize)>> {
+    fn take_nowait(
+        &self,
+        #[pyo3(from_py_with = whole::max)] max: usize,
+    ) -> Result<Vec<(String, usize)>> {
         self.shared.check_open()?;
         let mut taken = Vec::new();
         self.watch()?.take(max, &mut taken)?;
@@ -76,7 +80,7 @@ impl ConsumerWatch {
     fn wait_take(
         &self,
         py: Python<'_>,
-        max: usize,
+        #[pyo3(from_py_with = whole::max)] max: usize,
         timeout: Option<f64>,
     ) -> Result<Vec<(String, usize)>> {
         let Waiter::Thread(parker) = &self.waiter else {

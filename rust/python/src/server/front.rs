@@ -11,6 +11,7 @@ use wherry_stomp::Settings as StompSettings;
 use crate::engine::Engine;
 use crate::errors::{Error, Result};
 use crate::port::{COMMITS, Port};
+use crate::whole;
 
 use super::access;
 
@@ -217,12 +218,12 @@ impl FrontEnd {
     }
 
     /// The next `count` confirms are nacks.
-    fn refuse_confirms(&self, count: u64) {
+    fn refuse_confirms(&self, #[pyo3(from_py_with = whole::count)] count: u64) {
         self.shared.front.faults().refuse_confirms(count);
     }
 
     /// The next `count` deliveries are followed by duplicates.
-    fn deliver_twice(&self, count: u64) {
+    fn deliver_twice(&self, #[pyo3(from_py_with = whole::count)] count: u64) {
         self.shared.front.faults().deliver_twice(count);
     }
 }
