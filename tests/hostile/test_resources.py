@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 SILENT_PEERS = 200
 SLOW_BYTES = 64 * 1024
 GROWTH_BYTES_MAX = 16 << 20
-CONSUMERS = CHANNEL_MAX * 400
-CONSUMERS_SECONDS_MAX = 10
-"""It takes one; where each walks along all others, half a minute."""
+CONSUMERS_OF_A_CHANNEL = 400
+PROCESSOR_SECONDS_MIN = 0.05
+"""The system counts in hundredths."""
 
 
 def resident_bytes(broker: Broker) -> int:
@@ -114,9 +114,17 @@ def test_channels_of_a_connection_are_limited(broker: Broker) -> None:
         assert (answer.name, answer.code) == ("connection.close", 530)
 
 
-def test_consumers_of_one_queue_by_the_ten_thousand(broker: Broker) -> None:
-    """To come and to go costs each the same, however many there are."""
-    started = time.monotonic()
+def processor_seconds(broker: Broker) -> float:
+    """What the server has worked, whoever else was on the machine."""
+    fields = Path(f"/proc/{broker.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def come_and_go(broker: Broker, of_a_channel: int) -> float:
+    """So many consumers of one queue on each channel of a connection, and their end: what it took
+    the server.
+    """
+    before = processor_seconds(broker)
     with connect(broker.host, broker.port) as peer:
         for channel in range(1, CHANNEL_MAX + 1):
             peer.open_channel(channel)
@@ -125,17 +133,25 @@ def test_consumers_of_one_queue_by_the_ten_thousand(broker: Broker) -> None:
             codec.method_frame(channel, "basic.consume", queue=queue, no_wait=True)
             for channel in range(1, CHANNEL_MAX + 1)
         ]
-        peer.raw(b"".join(one * (CONSUMERS // CHANNEL_MAX)))
+        peer.raw(b"".join(one * of_a_channel))
         for channel in range(1, CHANNEL_MAX + 1):
             assert peer.call(channel, "basic.qos").name == "basic.qos-ok"
         answer = peer.call(1, "queue.declare", queue=queue, passive=True)
-        assert answer.consumer_count == CONSUMERS
+        assert answer.consumer_count == CHANNEL_MAX * of_a_channel
     with connect(broker.host, broker.port) as peer:
         peer.open_channel(1)
         # It goes with the last of them.
         while peer.call(1, "queue.declare", queue=queue, passive=True).name != "channel.close":
             time.sleep(0.01)
-    assert time.monotonic() - started < CONSUMERS_SECONDS_MAX
+    return processor_seconds(broker) - before
+
+
+def test_consumers_of_one_queue_by_the_ten_thousand(broker: Broker) -> None:
+    """To come and to go costs each the same, however many there are."""
+    few = come_and_go(broker, CONSUMERS_OF_A_CHANNEL // 8)
+    many = come_and_go(broker, CONSUMERS_OF_A_CHANNEL)
+    # Where each walks along all others it is 64 times as much.
+    assert many < 24 * max(few, PROCESSOR_SECONDS_MIN), (few, many)
 
 
 def test_consumer_that_never_reads_costs_little(broker: Broker) -> None:
@@ -215,10 +231,10 @@ def test_topic_pattern_of_many_hashes(broker: Broker) -> None:
         peer.call(
             1, "queue.bind", queue=queue, exchange="amq.topic", routing_key=pattern[:-2] + ".x.y"
         )
-        started = time.monotonic()
+        before = processor_seconds(broker)
         peer.publish(1, "amq.topic", ".".join(["a"] * 120), b"m")
         peer.until("basic.ack")
-        assert time.monotonic() - started < 5
+        assert processor_seconds(broker) - before < 1  # milliseconds
 
 
 def test_forged_reply_address_reaches_nobody(broker: Broker) -> None:

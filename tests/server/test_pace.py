@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not _host.HAS_ITS_OWN, reason="elsewhere it is trio.run")
 
-SECONDS_MAX = 20.0
 FOREVER = -1.0
 
 
 class Waits:
     """In place of an epoll: each wait takes as long as it is told, by a clock of its own."""
 
-    def __init__(self, *waits_ns: int) -> None:
+    def __init__(self, *waits_ns: int, look_ns: int = 1_000) -> None:
         self.now = 0
+        self.look_ns = look_ns
         self.waits = list(waits_ns)
         self.looks = 0
         self.timeouts: list[float] = []
@@ -35,8 +35,8 @@ class Waits:
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         if timeout == 0:
             self.looks += 1
-            self.now += 1_000
-            self.waits[0] -= 1_000
+            self.now += self.look_ns
+            self.waits[0] -= self.look_ns
             if self.waits[0] > 0:
                 return []
         else:
@@ -50,20 +50,18 @@ class Waits:
         return [(-1, 0)]
 
 
-def test_it_always_sleeps_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_always_sleeps_unless_told() -> None:
     waits = Waits(*[10] * 20)
-    monkeypatch.setattr(_pace.time, "perf_counter_ns", waits.clock)
-    pace = Pace()
+    pace = Pace(clock=waits.clock)
     for _ in range(20):
         pace.wait(waits.poll, FOREVER, 1)
     assert waits.looks == 0
 
 
-def test_it_stays_awake_only_while_waits_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stays_awake_only_while_waits_are_short() -> None:
     short, long = 20_000, 5_000_000
     waits = Waits(*[short] * 4, short, long, *[long] * 4, short)
-    monkeypatch.setattr(_pace.time, "perf_counter_ns", waits.clock)
-    pace = Pace(50_000)
+    pace = Pace(50_000, waits.clock)
     looks = []
     for _ in range(11):
         before = waits.looks
@@ -74,10 +72,9 @@ def test_it_stays_awake_only_while_waits_are_short(monkeypatch: pytest.MonkeyPat
     assert looks == [0, 0, 0, 0, 20, 50, 50, 50, 50, 50, 0]
 
 
-def test_it_sleeps_while_messages_come_by_dozens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_sleeps_while_messages_come_by_dozens() -> None:
     waits = Waits(*[20_000] * 60)
-    monkeypatch.setattr(_pace.time, "perf_counter_ns", waits.clock)
-    pace = Pace(50_000)
+    pace = Pace(50_000, waits.clock)
     came = 0
     pace.count_with(lambda: (came, 0))
 
@@ -112,8 +109,7 @@ def in_a_thread(function: Callable[[], None]) -> None:
 
     thread = threading.Thread(target=body)
     thread.start()
-    thread.join(SECONDS_MAX)
-    assert not thread.is_alive()
+    thread.join()  # however slow the machine is: what it does is counted, not timed
     if errors:
         raise errors[0]
 
@@ -121,11 +117,11 @@ def in_a_thread(function: Callable[[], None]) -> None:
 class Stream:
     """A pace, the messages that pass it, and how long it waits for the next ones."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, busy_wait_ns: int = 0) -> None:
-        self.waits = Waits()
-        monkeypatch.setattr(_pace.time, "perf_counter_ns", self.waits.clock)
+    def __init__(self, busy_wait_ns: int = 0) -> None:
+        # A look takes longer here: thousands of waits are looked through.
+        self.waits = Waits(look_ns=20_000)
         self.passed = 0
-        self.pace = Pace(busy_wait_ns)
+        self.pace = Pace(busy_wait_ns, self.waits.clock)
         self.pace.count_with(lambda: (self.passed // 2, self.passed - self.passed // 2))
 
     def run(self, waits: int, messages: int, ns: int = 1_000_000) -> set[int]:
@@ -151,11 +147,9 @@ class Stream:
         return self.pace.wait(self.waits.poll, timeout, 1)
 
 
-def test_it_stands_back_in_a_fast_stream_and_comes_forth_after_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_it_stands_back_in_a_fast_stream_and_comes_forth_after_it() -> None:
     def body() -> None:
-        stream = Stream(monkeypatch)
+        stream = Stream()
         # Twenty waits are a span, but the first one has the messages of one more.
         assert stream.run(100, 57) == {os.SCHED_OTHER}
         assert stream.run(21, 60) == {os.SCHED_OTHER, os.SCHED_BATCH}
@@ -183,11 +177,9 @@ def room(stream: Stream, messages: int) -> int:
     return (stream.waits.now - began) // 1_000_000
 
 
-def test_it_stands_back_from_a_sender_that_it_keeps_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_it_stands_back_from_a_sender_that_it_keeps_waiting() -> None:
     def body() -> None:
-        stream = Stream(monkeypatch, 100_000)
+        stream = Stream(100_000)
         # 21,000 messages a second, for 200 ms; with room there are more.
         for seconds in (1, 2, 4, 8, 8):
             assert stream.run(8, 2, 40_000) == {os.SCHED_OTHER}
@@ -200,9 +192,9 @@ def test_it_stands_back_from_a_sender_that_it_keeps_waiting(
     in_a_thread(body)
 
 
-def test_it_makes_no_room_that_does_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_makes_no_room_that_does_not_help() -> None:
     def body() -> None:
-        stream = Stream(monkeypatch, 100_000)
+        stream = Stream(100_000)
         for seconds in (1, 2, 4):
             assert stream.run(8, 2, 40_000) == {os.SCHED_OTHER}
             assert stream.crowded(12, 2, of=2) == BOTH
@@ -216,10 +208,10 @@ def test_it_makes_no_room_that_does_not_help(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("messages", "of"), [(2, 20), (0, 2)])
 def test_it_is_not_in_the_way_for_being_wrong_at_times_or_in_a_slow_stream(
-    monkeypatch: pytest.MonkeyPatch, messages: int, of: int
+    messages: int, of: int
 ) -> None:
     def body() -> None:
-        stream = Stream(monkeypatch, 100_000)
+        stream = Stream(100_000)
         assert stream.run(8, messages, 40_000) == {os.SCHED_OTHER}
         assert stream.crowded(30, messages, of=of) == {os.SCHED_OTHER}
         assert stream.waits.looks > 0
@@ -227,11 +219,9 @@ def test_it_is_not_in_the_way_for_being_wrong_at_times_or_in_a_slow_stream(
     in_a_thread(body)
 
 
-def test_the_first_message_after_a_stream_finds_it_in_front(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_first_message_after_a_stream_finds_it_in_front() -> None:
     def body() -> None:
-        stream = Stream(monkeypatch)
+        stream = Stream()
         stream.run(40, 100)
         assert os.sched_getscheduler(0) == os.SCHED_BATCH
         stream.waits.timeouts.clear()
@@ -250,7 +240,7 @@ def test_the_first_message_after_a_stream_finds_it_in_front(
 
 def test_it_comes_back_in_time_from_the_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def body() -> None:
-        stream = Stream(monkeypatch)
+        stream = Stream()
         stream.run(40, 100)
         stream.waits.timeouts.clear()
         began = stream.waits.now
@@ -261,12 +251,10 @@ def test_it_comes_back_in_time_from_the_back(monkeypatch: pytest.MonkeyPatch) ->
     in_a_thread(body)
 
 
-def test_a_thread_that_somebody_put_elsewhere_stays_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_thread_that_somebody_put_elsewhere_stays_there() -> None:
     def body() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        stream = Stream(monkeypatch)
+        stream = Stream()
         assert stream.run(50, 100) == {os.SCHED_BATCH}
         assert stream.run(50, 1) == {os.SCHED_BATCH}
         stream.pace.close()
@@ -283,7 +271,7 @@ def test_where_it_may_not_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asked = 0
     monkeypatch.setattr(_pace.os, "sched_setscheduler", refuse)
-    stream = Stream(monkeypatch)
+    stream = Stream()
     assert stream.run(50, 100) == {os.SCHED_OTHER}
     stream.pace.close()
     assert asked == 1

@@ -66,10 +66,14 @@ class Pace:
 
     Args:
         busy_wait_ns: how long a wait may be spent awake. 0: it always sleeps.
+        clock: nanoseconds that only grow.
     """
 
-    def __init__(self, busy_wait_ns: int = 0) -> None:
+    def __init__(
+        self, busy_wait_ns: int = 0, clock: Callable[[], int] = time.perf_counter_ns
+    ) -> None:
         self._busy_wait_ns = busy_wait_ns
+        self._clock = clock
         # The last waits, a bit each: was it shorter than that?
         self._short_waits = 0
         # How many messages had come when asked last, and came with each wait in the mean.
@@ -77,7 +81,7 @@ class Pace:
         self._came = 0
         self._messages_per_wait = 0.0
         # When the present span began, and how many had come and gone by then.
-        self._span_began = time.perf_counter_ns()
+        self._span_began = clock()
         self._span_passed = 0
         # How often it stayed awake in this span, and how often that was in the way.
         self._awake = 0
@@ -104,7 +108,7 @@ class Pace:
         If it looked in vain, and something is there as soon as it sleeps, then the sender was
         waiting for this processor.
         """
-        clock = time.perf_counter_ns
+        clock = self._clock
         busy_wait_ns = self._busy_wait_ns
         began = clock()
         came, went = self._traffic()
