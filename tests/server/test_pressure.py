@@ -22,7 +22,7 @@ from clients import Raw, channel, connect, long, method, short
 from wherry.server import _alarms, _connection
 from wherry.server._listener import Endpoint
 from wherry.server._poll import READ
-from wherry.server._settings import Listen
+from wherry.server._settings import Listen, Settings
 
 if TYPE_CHECKING:
     from wherry.testing import TestBroker
@@ -187,6 +187,32 @@ def test_publishers_are_blocked_while_memory_is_full() -> None:
             while "on" not in heard:
                 connection.process_data_events(1)
     assert heard == ["low on memory", "on"]
+
+
+def test_memory_that_comes_and_goes_is_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    front, loop = mock.Mock(), mock.Mock()
+    settings = Settings()
+    alarms = _alarms.Alarms(mock.Mock(), front, settings, loop, mock.Mock())
+    over = "messages waiting in memory are over the limit: publishers wait"
+    under = "messages waiting in memory are under the limit again"
+    lines = []
+    with caplog.at_level(logging.WARNING, "wherry.server"):
+        # Up and down 10 times a second, for a minute; then up, and down for good.
+        for tenth in range(700):
+            loop.now.return_value = tenth / 10
+            front.memory_full.return_value = tenth % 2 == 0 if tenth < 600 else tenth == 600
+            alarms.look_at_memory()
+            assert alarms.memory is front.memory_full.return_value  # who publishes is not put off
+            if tenth % 10 == 5:
+                alarms.say_memory()
+            lines += [(tenth // 10, message) for message in caplog.messages]
+            caplog.clear()
+        alarms.memory = True
+        alarms.say_memory(soon=True)
+    assert [text for _, text in lines][:2] == [over, under]
+    assert len(lines) <= 8
+    assert lines[-1][1] == under
+    assert caplog.messages == [over]
 
 
 def test_publishers_are_blocked_while_the_disk_is_full(

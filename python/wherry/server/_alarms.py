@@ -9,6 +9,7 @@ be changed while it runs.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ log = logging.getLogger("wherry.server")
 
 # Between two looks at the disk.
 LOOK_SECONDS = 1.0
+
+# Between two lines about memory: where it hovers around its limit there would be dozens a second.
+MEMORY_LOG_SECONDS = 10.0
 
 
 class Alarms:
@@ -54,6 +58,9 @@ class Alarms:
         self._disk_low = False
         # What is wrong, as it was logged last.
         self._said: dict[str, str | None] = {}
+        # Whether memory was over its limit when that was logged last, and when that was.
+        self._memory_said = False
+        self._memory_said_at = -math.inf
         # Ends the wait for the next look.
         self._look: Event = loop.event()
 
@@ -68,12 +75,27 @@ class Alarms:
         full = self._front.memory_full()
         if full is self.memory:
             return False
+        self._set(memory=full, disk=self.disk)
+        self.say_memory()
+        return True
+
+    def say_memory(self, *, soon: bool = False) -> None:
+        """Log whether memory is over its limit, if that is new. What is not logged for now, as
+        something was just before, is as soon as this is called later.
+
+        Args:
+            soon: it may be just after something else was.
+        """
+        now = self._loop.now()
+        if self.memory is self._memory_said or not (
+            soon or now - self._memory_said_at >= MEMORY_LOG_SECONDS
+        ):
+            return
+        self._memory_said, self._memory_said_at = self.memory, now
         log.warning(
             "messages waiting in memory are %s",
-            "over the limit: publishers wait" if full else "under the limit again",
+            "over the limit: publishers wait" if self.memory else "under the limit again",
         )
-        self._set(memory=full, disk=self.disk)
-        return True
 
     # The disk
 
@@ -165,6 +187,7 @@ class Alarms:
             self._engine.set_memory_bytes_max(memory_bytes_max)
             log.warning("the memory limit is %d bytes now", memory_bytes_max)
             self.look_at_memory()
+            self.say_memory(soon=True)
             self._resume()
         if disk_free_bytes_min is not None:
             self._disk_free_bytes_min = disk_free_bytes_min

@@ -416,6 +416,7 @@ class Hub:
                     await self._loop.checkpoint()
             if self._room or self.alarms.memory:
                 self._resume()
+            self.alarms.say_memory()
             self.drain()
             if self._wants_commits and not self._disk and not self._room:
                 # Not sooner: who publishes with confirms waits time and again.

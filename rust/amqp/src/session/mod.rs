@@ -44,6 +44,7 @@ mod tx;
 mod wakeups;
 mod writing;
 
+pub use time::BLOCKED_SECONDS_MIN;
 pub use tx::TRANSACTION_BYTES_MAX;
 pub use wherry_session::{ChannelInfo, Credentials, Peer, Secret, SessionInfo, Status};
 

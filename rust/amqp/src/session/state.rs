@@ -427,12 +427,7 @@ impl State {
         }
         if self.cn.stuck.is_none() {
             self.cn.pause.clear(Pause::ROOM);
-            if self.cn.told_blocked && !self.cn.front.alarms().any() {
-                self.cn.told_blocked = false;
-                if self.cn.client.hears_of_blocked && self.cn.phase == Phase::Running {
-                    self.cn.output.send(0, &Method::ConnectionUnblocked {});
-                }
-            }
+            self.tell_unblocked();
         }
         self.work_off();
         self.count();

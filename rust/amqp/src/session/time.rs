@@ -1,4 +1,4 @@
-//! Time: heartbeats, the limit of the handshake, the limit of closing. It comes from the server, about once a second, on
+//! Time: heartbeats, the limit of the handshake, the limit of closing, how soon a client is told that it may publish again. It comes from the server, about once a second, on
 //! a clock of its own that never goes back; the first call says where it stands.
 
 use wherry_session::{Action, End, Resource};
@@ -6,11 +6,16 @@ use wherry_session::{Action, End, Resource};
 use super::channel::Role;
 use super::connection::Phase;
 use super::state::State;
-use crate::codec::{ReplyCode, write_heartbeat};
+use crate::codec::{Method, ReplyCode, write_heartbeat};
 
 /// Seconds that a peer gets to answer `connection.close`. A peer that lives answers in one round trip; RabbitMQ waits 30,
 /// which nobody has been seen to need.
 pub(super) const CLOSE_SECONDS: f64 = 10.0;
+
+/// Seconds for which a client that was told `connection.blocked` stays so at least: RabbitMQ looks at its memory as often.
+/// What it has sent goes on as soon as there is room. But where memory hovers around its limit there is room and no room
+/// many times a second, and a client that stops to publish, or writes a line, each time it is told would do nothing else.
+pub const BLOCKED_SECONDS_MIN: f64 = 2.5;
 
 /// Class and method that a lost permission to consume is reported with.
 const BASIC_CONSUME: (u16, u16) = (60, 20);
@@ -23,6 +28,10 @@ pub(super) struct Times {
     spoke: f64,
     opened: f64,
     closing: Option<f64>,
+    /// The last tick; none before the first.
+    now: Option<f64>,
+    /// Since when the client knows that it is blocked.
+    blocked: Option<f64>,
 }
 
 impl State {
@@ -33,6 +42,7 @@ impl State {
         );
         let paused = self.cn.pause.any();
         let times = &mut self.times;
+        times.now = Some(now);
         let first = times.heard.is_none();
         if first {
             (times.spoke, times.opened) = (now, now);
@@ -68,8 +78,31 @@ impl State {
         }
         self.recheck();
         self.beat(now);
+        self.tell_unblocked();
         for ch in self.channels.iter_mut() {
             ch.apply_prefetch(&mut self.cn);
+        }
+    }
+
+    /// The client is being told that it is blocked.
+    pub(super) fn told_blocked(&mut self) {
+        self.cn.told_blocked = true;
+        self.times.blocked = self.times.now;
+    }
+
+    /// Tells the client that nothing holds it up any more, if that has to be said and is not too soon.
+    pub(super) fn tell_unblocked(&mut self) {
+        if !self.cn.told_blocked || self.cn.stuck.is_some() || self.cn.front.alarms().any() {
+            return;
+        }
+        let Some(now) = self.times.now else { return };
+        let since = *self.times.blocked.get_or_insert(now);
+        if now - since < BLOCKED_SECONDS_MIN {
+            return; // a later tick does it
+        }
+        self.cn.told_blocked = false;
+        if self.cn.client.hears_of_blocked && self.cn.phase == Phase::Running {
+            self.cn.output.send(0, &Method::ConnectionUnblocked {});
         }
     }
 

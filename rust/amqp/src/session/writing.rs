@@ -207,7 +207,7 @@ impl State {
         if self.cn.stuck.is_none() || self.cn.told_blocked || !alarms.any() {
             return;
         }
-        self.cn.told_blocked = true;
+        self.told_blocked();
         if self.cn.client.hears_of_blocked {
             let obstacle = self.cn.front.broker().obstacle();
             let obstacle = obstacle.filter(|obstacle| obstacle.kind != ObstacleKind::Space);

@@ -1,7 +1,7 @@
 //! Back-pressure: who waits for memory or disk, and who does not read.
 
 use wherry_amqp::codec::{FrameKind, Method};
-use wherry_amqp::session::Status;
+use wherry_amqp::session::{BLOCKED_SECONDS_MIN, Status};
 use wherry_engine::properties::Properties;
 use wherry_engine::table::TableView;
 use wherry_session::{Limits, SLOW_REQUESTS_PER_STINT, Session as _};
@@ -57,9 +57,78 @@ fn a_publisher_is_blocked_and_let_go() {
     server.front.set_alarms(Alarms::default());
     client.status = client.session.resume();
     assert!(!client.status.contains(Status::PAUSE_READING));
-    client.expect(0, &Method::ConnectionUnblocked {});
-    client.expect(3, &Method::ChannelOpenOk {});
+    client.expect(3, &Method::ChannelOpenOk {}); // it goes on at once, and is told so later
     assert_eq!(server.host().queue("q").unwrap().message_count(), 2);
+    client.session.tick(0.0);
+    client.session.tick(BLOCKED_SECONDS_MIN - 0.1);
+    client.expect_silence();
+    client.status = client.session.tick(BLOCKED_SECONDS_MIN);
+    client.expect(0, &Method::ConnectionUnblocked {});
+}
+
+#[test]
+fn a_publisher_is_told_seldom_while_memory_comes_and_goes() {
+    use wherry_session::Alarms;
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    let full = Alarms {
+        memory: true,
+        disk: false,
+    };
+    let (mut told, mut untold, mut held) = (Vec::new(), Vec::new(), 0);
+    // Over and under the limit 25 times a second, for a minute of the sessions' clock.
+    for moment in 0..60 * 25 {
+        let now = f64::from(moment) / 25.0;
+        if moment % 25 == 0 {
+            client.status = client.session.tick(now);
+        }
+        server.front.set_alarms(full);
+        client.publish("q", b"x");
+        held += usize::from(client.session.is_blocked());
+        client.flush();
+        server.front.set_alarms(Alarms::default());
+        client.status = client.session.resume();
+        while let Some(got) = client.try_next() {
+            match got.method() {
+                Method::ConnectionBlocked { .. } => told.push(now),
+                Method::ConnectionUnblocked {} => untold.push(now),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(held, 60 * 25); // it did come and go
+    assert!((10..=25).contains(&told.len()), "{told:?}");
+    assert!(told.len() - untold.len() <= 1);
+    // Each time for so long at least; and never longer than a tick more, as there was room.
+    for (begun, over) in std::iter::zip(&told, &untold) {
+        assert!((BLOCKED_SECONDS_MIN - 1.0..=BLOCKED_SECONDS_MIN + 1.0).contains(&(over - begun)));
+    }
+    assert_eq!(server.host().queue("q").unwrap().message_count(), 60 * 25);
+}
+
+#[test]
+fn who_was_blocked_for_long_is_told_at_once() {
+    use wherry_session::Alarms;
+    let server = Server::new();
+    let mut client = server.channel();
+    client.declare("q");
+    client.session.tick(0.0);
+    server.front.set_alarms(Alarms {
+        memory: true,
+        disk: false,
+    });
+    client.publish("q", b"x");
+    client.expect(
+        0,
+        &Method::ConnectionBlocked {
+            reason: "low on memory",
+        },
+    );
+    client.session.tick(BLOCKED_SECONDS_MIN);
+    server.front.set_alarms(Alarms::default());
+    client.status = client.session.resume();
+    client.expect(0, &Method::ConnectionUnblocked {});
 }
 
 #[test]
