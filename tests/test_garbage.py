@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +107,27 @@ def test_a_million_messages_leave_the_memory_as_it_was() -> None:
         before = cycle(100)
         after = cycle(500)
         assert after - before < 20_000  # KiB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_a_closed_directory_is_let_go_of(tmp_path: Path) -> None:
+    """Its descriptor with it, though routes are collected by and by."""
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def use() -> None:
+        with wherry.blocking.open(tmp_path) as broker:
+            queue = broker.declare_queue("q")
+            exchange = broker.declare_exchange("x", "topic")
+            queue.bind(exchange, "#")
+            exchange.publish(b"x", "k")
+            queue.unbind(exchange, "#")
+            broker.default_exchange.publish(b"x", "q")
+            assert len(queue.get_many_nowait(2, no_ack=True)) == 2
+
+    use()
+    before = descriptors()
+    for _ in range(20):
+        use()
+    assert descriptors() == before

@@ -145,6 +145,9 @@ pub struct Broker {
     threads: Mutex<Vec<TimerThread>>,
 }
 
+/// What is deferred is dropped two epochs later; each flush begins one at most.
+const CLOSING_EPOCHS: usize = 4;
+
 fn open_error(error: OpenError) -> Error {
     let text = error.to_string();
     match error {
@@ -563,6 +566,11 @@ impl Broker {
             self.core.consumer_watches.tell(host.1.id(), None);
         }
         self.watchers.notify();
+        // Routes that were replaced refer to queues, and these to all the rest, the directory's descriptor included: let go of
+        // them now, and not when somebody's garbage happens to be collected. Epochs pass while nobody is inside one.
+        for _ in 0..CLOSING_EPOCHS {
+            crossbeam_epoch::pin().flush();
+        }
         outcome
     }
 
