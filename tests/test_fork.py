@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,27 @@ def test_a_child_has_no_server() -> None:
         with Child(server.connections) as child:
             assert child.outcomes == ["RuntimeError"]
         assert server.connections() == []
+
+
+def test_a_child_may_leave_the_block_of_its_parents_server() -> None:
+    with wherry.serve(port=0) as server, Child(server.close) as child:
+        assert child.outcomes == ["done"]
+        assert server.connections() == []  # it is there as before
+
+
+def test_a_child_keeps_no_client_and_no_port_of_a_server() -> None:
+    with ExitStack() as stack:
+        serving = stack.enter_context(ExitStack())
+        server = serving.enter_context(wherry.serve(port=0, drain_seconds=0))
+        client = stack.enter_context(socket.create_connection(server.addresses[0], SECONDS_MAX))
+        client.sendall(b"AMQP\0\0\x09\x01")
+        assert client.recv(7)  # it is accepted
+        stack.enter_context(Child())
+        serving.close()
+        # Though the child, which had copies of its sockets, still lives.
+        while client.recv(1 << 16):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(server.addresses[0], SECONDS_MAX)
+        with wherry.serve(port=server.addresses[0][1]):
+            pass

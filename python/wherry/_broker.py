@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from wherry import _core
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry import blocking
+    from wherry._loop import Loop
     from wherry._types import (
         BrokerStatistics,
         Durability,
@@ -136,9 +136,20 @@ class Opening:
         if self._arguments["path"] is None:
             engine = _core.Engine(**self._arguments)
         else:
-            engine = await loop.in_thread(partial(_core.Engine, **self._arguments))
+            engine = await self._open_in_thread(loop)
         self._broker = Broker(engine, Waits(loop, engine))
         return self._broker
+
+    async def _open_in_thread(self, loop: Loop) -> _core.Engine:
+        opened: list[_core.Engine] = []
+        try:
+            await loop.in_thread(lambda: opened.append(_core.Engine(**self._arguments)))
+        except BaseException:
+            # Cancelled while it was opened: it is open, and nobody has it.
+            for engine in opened:
+                await loop.in_thread(engine.close)
+            raise
+        return opened[0]
 
     async def __aexit__(
         self,

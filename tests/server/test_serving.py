@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -20,11 +21,12 @@ import trio
 import wherry
 import wherry.testing
 from clients import Raw, asyncio_streams_closed, channel, connect
-from wherry import blocking
-from wherry.server import UserStore, _connection
+from wherry import _broker, _core, blocking
+from wherry.server import ThreadServer, UserStore, _connection
 from wherry.testing._users import PlainUsers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -169,6 +171,46 @@ async def test_a_server_on_asyncio_lets_its_own_clients_go_in_order() -> None:
             await server.wait_closed()
             ticking.cancel()
             assert broker.queues() == ["q"]
+
+
+@pytest.mark.only("asyncio")
+@pytest.mark.parametrize("where", ["opening", "starting"])
+async def test_a_start_that_is_cancelled_on_asyncio_leaves_nothing_behind(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    started: list[Any] = []
+
+    def cancelled_when_done(function: Callable[..., Any]) -> Callable[..., Any]:
+        def patched(*args: Any, **options: Any) -> Any:
+            result = function(*args, **options)
+            started.append(result or args[0])
+            told = threading.Event()
+            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(loop.call_soon, told.set)
+            assert told.wait(20)
+            return result
+
+        return patched
+
+    if where == "opening":
+        core = SimpleNamespace(Engine=cancelled_when_done(_core.Engine))
+        monkeypatch.setattr(_broker, "_core", core)
+    else:
+        monkeypatch.setattr(ThreadServer, "_start", cancelled_when_done(ThreadServer._start))
+
+    async def main() -> None:
+        async with wherry.serve(tmp_path, port=0):
+            raise AssertionError("it was cancelled before")
+
+    task = asyncio.create_task(main())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    monkeypatch.undo()
+    [one] = started  # held here: that nobody refers to it is not what closes it
+    assert one.closed if where == "opening" else one.wait_closed(0)
+    async with wherry.serve(tmp_path, port=0):
+        pass
 
 
 @pytest.mark.only("asyncio")

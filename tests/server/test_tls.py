@@ -166,6 +166,29 @@ def test_verifying_clients_needs_something_to_verify_by(authority: Authority) ->
         pass
 
 
+def test_a_file_to_verify_by_is_named_if_it_is_none(authority: Authority, tmp_path: Path) -> None:
+    tls = authority.server()
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    with (
+        pytest.raises(ssl.SSLError, match=str(wrong)),
+        wherry.testing.broker(tls=TLS(tls.certificate, tls.key, ca=wrong, verify="require")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "words", [{"minimum": "1.1"}, {"verify": "required"}, {"login_from": "common name"}]
+)
+def test_words_that_mean_nothing_are_refused(authority: Authority, words: dict[str, Any]) -> None:
+    [name] = words
+    with (
+        pytest.raises(ValueError, match=rf"tls\.{name} = .*: give one of"),
+        wherry.testing.broker(tls=authority.server()._replace(**words)),
+    ):
+        pass
+
+
 def test_the_name_in_a_certificate() -> None:
     certificate = {
         "subject": (

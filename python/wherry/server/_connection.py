@@ -478,6 +478,10 @@ class Connection:
         finally:
             self._hub.ended(self, why)
 
+    def forked(self) -> None:
+        """In another process, which has a copy of the socket."""
+        self._socket.close()
+
     def fail(self) -> None:
         """An exception that is nobody's fault but ours: this connection ends, the others do not."""
         log.exception("connection %s: internal error", self.id, extra=self.fields())

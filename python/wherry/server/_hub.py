@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wherry import _core
 from wherry.server._alarms import Alarms
 from wherry.server._connection import Connection
+from wherry.server._forked import remember
 from wherry.server._poll import READ
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Hub:
         """
         self.endpoints = endpoints
         self._failed = failed
+        remember(self)
         self.poller.add(self.port.fileno(), _PortSource(self), READ)
         for endpoint in endpoints:
             endpoint.start(self)
@@ -150,6 +152,15 @@ class Hub:
         self.front.detach()
         while self._tasks:
             self._tasks.pop().cancel()
+
+    def forked(self) -> None:
+        """In a process that was forked from this one: the sockets are this one's alone. The epoll
+        is shared, and stays as it is.
+        """
+        for endpoint in self.endpoints:
+            endpoint.socket.close()
+        for connection in self.connections.values():
+            connection.forked()
 
     def _spawn(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run it beside the rest, until it ends or the server does."""

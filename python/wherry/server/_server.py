@@ -148,7 +148,12 @@ class Server(_Addresses):
 
     async def _start(self) -> None:
         if self._loop is not None and self._thread is not None:
-            await self._loop.in_thread(self._thread._start)
+            try:
+                await self._loop.in_thread(self._thread._start)
+            except BaseException:
+                # Cancelled while it started: it runs, and nobody would end it.
+                await self._loop.in_thread(partial(self._thread._stop, 0))
+                raise
             self._endpoints = self._thread._endpoints
             return
         bound = bind(self._settings)
@@ -501,6 +506,8 @@ class ThreadServer(_Addresses):
 
     def _stop(self, drain_seconds: float) -> None:
         self._may_wait()
+        if not self._thread.is_alive():
+            return  # it never started; or it is another process's, which this one was forked from
         if self._runner is not None and self._loop is not None:
             # In vain if it ended by itself.
             self._loop.soon(partial(self._loop.spawn, self._stopping, drain_seconds))

@@ -39,15 +39,26 @@ _VERIFY = {
 }
 
 
+_LOGIN_FROM = ("common_name", "distinguished_name", "dns", "email")
+
+
 def server_context(tls: TLS | ssl.SSLContext) -> ssl.SSLContext:
     """The context of a TLS listener.
 
     Raises:
-        ValueError: clients shall be verified, but there is nothing to verify them by.
+        ValueError: a word that means nothing, or clients shall be verified, but there is nothing to
+            verify them by.
         OSError, ssl.SSLError: a file cannot be read, or is not what it should be.
     """
     if isinstance(tls, ssl.SSLContext):
         return tls
+    for name, value, known in (
+        ("minimum", tls.minimum, _VERSIONS),
+        ("verify", tls.verify, _VERIFY),
+        ("login_from", tls.login_from, _LOGIN_FROM),
+    ):
+        if value not in known:
+            raise ValueError(f"tls.{name} = {value!r}: give one of {', '.join(map(repr, known))}")
     if tls.verify != "none" and tls.ca is None:
         raise ValueError(f"tls.verify = '{tls.verify}' needs tls.ca: the certificates to verify by")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -62,7 +73,13 @@ def server_context(tls: TLS | ssl.SSLContext) -> ssl.SSLContext:
             *error.args[:1], f"cannot use the certificate {certificate} with its key: {error}"
         ) from error
     if tls.ca is not None:
-        context.load_verify_locations(os.fspath(tls.ca))
+        ca = os.fspath(tls.ca)
+        try:
+            context.load_verify_locations(ca)
+        except (OSError, ssl.SSLError) as error:
+            raise type(error)(
+                *error.args[:1], f"cannot use the certificates to verify clients by {ca}: {error}"
+            ) from error
     context.verify_mode = _VERIFY[tls.verify]
     return context
 
