@@ -1,6 +1,6 @@
 //! A queue's messages that are not deliverable yet: published with a delay, or waiting for their next attempt.
 //! Behind a short mutex: these are rare beside what a queue does otherwise. But there may be millions of delayed
-//! messages, so that they are kept small.
+//! messages, so that they are kept small; the timer knows of the earliest only.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -69,6 +69,8 @@ impl Waiting {
 
 #[derive(Default)]
 pub(crate) struct Schedule {
+    /// When the timer will look at it next. It may also come at other times, which were once the next.
+    timer_ns: Option<u64>,
     by_time: BTreeMap<(u64, u64), Waiting>,
     /// Keys are our own numbers, here and below: no need for a hash that resists enemies.
     due_by_id: HashMap<u64, u64, RandomState>,
@@ -95,6 +97,21 @@ impl Schedule {
             .extend(entries.iter().map(|((due_ns, id), _)| (*id, *due_ns)));
         let mut restored: BTreeMap<_, _> = entries.into_iter().collect();
         self.by_time.append(&mut restored);
+    }
+
+    /// Whether the timer would come later than `due_ns` by what it was told so far. If so the caller tells it.
+    pub(crate) fn is_earlier(&mut self, due_ns: u64) -> bool {
+        let is_earlier = self.timer_ns.is_none_or(|timer_ns| due_ns < timer_ns);
+        if is_earlier {
+            self.timer_ns = Some(due_ns);
+        }
+        is_earlier
+    }
+
+    /// The timer came at `now_ns`. What is the first now, which it may not know of.
+    pub(crate) fn fired(&mut self, now_ns: u64) -> Option<u64> {
+        self.timer_ns = self.timer_ns.filter(|timer_ns| *timer_ns > now_ns);
+        self.by_time.keys().next().map(|(due_ns, _)| *due_ns)
     }
 
     /// The first that is due at `now_ns`.
@@ -147,5 +164,50 @@ impl Schedule {
         std::mem::take(&mut self.by_time)
             .into_iter()
             .map(|((_, id), waiting)| (id, waiting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::clock::Clock;
+    use crate::{Broker, BrokerOptions, Delay, NewMessage, QueueOptions};
+
+    #[test]
+    fn the_timer_knows_of_the_earliest_only_and_each_comes_at_its_time() {
+        let broker = Broker::open(BrokerOptions {
+            clock: Clock::virtual_at(1_000_000_000),
+            ..Default::default()
+        })
+        .unwrap();
+        let host = broker.virtual_host("/").unwrap();
+        let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+        let exchange = host.exchange("").unwrap();
+        let publish = |seconds: u64| {
+            let message = NewMessage {
+                delay: Delay::For(Duration::from_secs(seconds)),
+                ..NewMessage::new("q", b"x")
+            };
+            exchange.publish(&message).unwrap();
+        };
+        let timers = || queue.core.timer.len();
+        (1..=1000).for_each(|n| publish(5 + n));
+        assert_eq!(timers(), 1);
+        // Earlier ones, which the timer hears of; the later one is not told again and again.
+        (1..=5).rev().for_each(publish);
+        assert_eq!(timers(), 6);
+        // The first is cancelled: the timer comes for nothing, and goes on from there.
+        let first = queue.scheduled()[0].id;
+        assert!(queue.cancel_scheduled(first).unwrap().0);
+        for second in 1..=1005 {
+            broker.advance(Duration::from_secs(1)).unwrap();
+            assert_eq!(queue.statistics().ready, second - 1);
+            assert!(timers() <= 7);
+        }
+        assert_eq!((queue.statistics().scheduled, timers()), (0, 0));
+        publish(1);
+        broker.advance(Duration::from_secs(1)).unwrap();
+        assert_eq!(queue.statistics().ready, 1005);
     }
 }

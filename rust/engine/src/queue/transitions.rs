@@ -114,22 +114,17 @@ impl Queue {
     /// (published with a delay) → scheduled
     pub(crate) fn schedule_delayed(&self, id: u64, due_ns: u64, stored: Stored) {
         self.wait(id, due_ns, Waiting::Delayed(stored));
-        self.core
-            .timer
-            .schedule(due_ns, Event::Due { queue: self.id() });
     }
 
     /// Of a new queue: its delayed messages after a restart, with their ids and when they are due.
     pub(crate) fn restore_delayed(&self, delayed: Vec<(u64, u64, Stored)>) {
-        for (id, due_ns, _) in &delayed {
+        for (id, ..) in &delayed {
             self.skip_schedule_id(*id);
-            self.core
-                .timer
-                .schedule(*due_ns, Event::Due { queue: self.id() });
         }
         // In the journal, they take nothing of the memory that is limited. And most queues have no schedule.
-        if !delayed.is_empty() {
+        if let Some(first_ns) = delayed.iter().map(|(_, due_ns, _)| *due_ns).min() {
             self.schedule().restore(delayed.into_iter());
+            self.wait_until(first_ns);
         }
     }
 
@@ -137,24 +132,40 @@ impl Queue {
     pub(crate) fn wait(&self, id: u64, due_ns: u64, waiting: Waiting) {
         self.meter(waiting.heap_bytes(), 1);
         self.schedule().insert(id, due_ns, waiting);
+        self.wait_until(due_ns);
     }
 
-    /// scheduled → ready, for everything that is due.
+    /// Has the timer look at the schedule by then.
+    fn wait_until(&self, due_ns: u64) {
+        if self.schedule().is_earlier(due_ns) {
+            let event = Event::Due { queue: self.id() };
+            self.core.timer.schedule(due_ns, event);
+        }
+    }
+
+    /// scheduled → ready, for everything that is due. The timer's call.
     pub(crate) fn activate_due(&self, now_ns: u64) {
         loop {
             let _steady = self.steady();
-            let Some((due_ns, id, waiting)) = self.schedule().pop_due(now_ns) else {
+            let mut schedule = self.schedule();
+            let Some((due_ns, id, waiting)) = schedule.pop_due(now_ns) else {
+                let next_ns = schedule.fired(now_ns);
+                drop(schedule);
+                next_ns
+                    .into_iter()
+                    .for_each(|due_ns| self.wait_until(due_ns));
                 return;
             };
+            drop(schedule);
             self.meter(waiting.heap_bytes(), -1);
             match waiting {
                 Waiting::Delayed(stored) => {
                     if let Err(stored) = self.activate(id, stored) {
                         let again = now_ns + BURY_AGAIN_NS;
                         self.wait(id, again.max(due_ns), Waiting::Delayed(stored));
-                        self.core
-                            .timer
-                            .schedule(again, Event::Due { queue: self.id() });
+                        // The others that are due are looked at then, too.
+                        self.schedule().fired(now_ns);
+                        self.wait_until(again);
                         return;
                     }
                 }
@@ -423,9 +434,6 @@ impl Queue {
                         reason,
                     })),
                 );
-                self.core
-                    .timer
-                    .schedule(again, Event::Due { queue: self.id() });
             }
         }
     }

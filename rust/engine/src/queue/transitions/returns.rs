@@ -178,9 +178,6 @@ impl Queue {
                 body_bytes,
             })),
         );
-        self.core
-            .timer
-            .schedule(due_ns, Event::Due { queue: self.id() });
     }
 
     /// leased → settled: refused for good, goes to the dead-letter exchange.
