@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import wherry
 from wherry import InvalidArgument, StorageError
 from wherry.server import users_hashes as hashes
 from wherry.server import users_remembered
@@ -511,6 +512,33 @@ def test_a_file_that_becomes_unreadable_changes_nothing(
     path.unlink()
     store.refresh()
     assert "is gone" in caplog.records[1].getMessage()
+
+
+def test_a_file_that_goes_is_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "users.json"
+    store = UserStore(path)
+    path.unlink()
+    for _ in range(3):
+        assert store.refresh() is False
+    assert ["is gone" in record.getMessage() for record in caplog.records] == [True]
+    assert store.verify("guest", "guest") is not None
+
+
+def test_to_read_again_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "users.json"
+    with wherry.serve(tmp_path, port=0) as server:
+        server.reload()
+        good = tmp_path / "good.json"
+        path.rename(good)
+        path.write_text("{")
+        for _ in range(2):  # though it is logged once
+            with pytest.raises(UserFileError, match="its former users stay"):
+                server.reload()
+        good.rename(path)  # as it was
+        server.reload()
+        path.unlink()
+        with pytest.raises(UserFileError, match="is gone"):
+            server.reload()
 
 
 def test_many_processes_lose_nothing(tmp_path: Path) -> None:

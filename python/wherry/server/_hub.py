@@ -457,9 +457,15 @@ class Hub:
 
     def reload(self) -> None:
         """Certificates, users and permissions again."""
-        self.reload_certificates()
         self.users.refresh()
         self.set_access()
+        self.reload_certificates()
+        # Of our own store; it has logged that, and not again for being asked.
+        problem = getattr(self.users, "problem", None)
+        if problem is not None:
+            from wherry.server.users_file import UserFileError
+
+            raise UserFileError(problem)
 
     def close_connection(self, number: int, reason: str) -> bool:
         """Tell one client to go; false when there is none of this id."""

@@ -254,10 +254,11 @@ class Server(_Addresses):
         self._do(self._hub.reload_certificates)
 
     def reload(self) -> None:
-        """Read certificates, users and permissions again.
+        """Read users, permissions and certificates again.
 
         Raises:
             OSError, ssl.SSLError: the certificates cannot be used; those from before stay.
+            UserFileError: the file of users cannot be; those from before stay.
         """
         self._do(self._hub.reload)
 

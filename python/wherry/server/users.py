@@ -143,6 +143,7 @@ class UserStore:
         self._limits: dict[str, VirtualHostLimits] = {}
         self._signature: Signature | None = None
         self._refused: Signature | None = None
+        self._problem: str | None = None
         self._callbacks: list[Callable[[], None]] = []
         # Of the change that goes on, and the thread that makes it.
         self._draft: _Draft | None = None
@@ -233,18 +234,29 @@ class UserStore:
             return False
         signature = self._file.signature()
         with self._lock:
-            if signature in (self._signature, self._refused):
+            if signature == self._signature:
+                self._refused = self._problem = None  # it was another one meanwhile, perhaps
+                return False
+            # None is the signature of a file that is gone, too.
+            if self._problem is not None and signature == self._refused:
                 return False
             try:
                 if not self._load():
                     raise UserFileError(f"{self._file.path} is gone")
             except WherryError as error:
                 self._refused = signature
-                log.error("the user file is not read again, its former users stay: %s", error)
+                self._problem = f"the user file is not read again, its former users stay: {error}"
+                log.error("%s", self._problem)
                 return False
-            self._refused = None
+            self._refused = self._problem = None
         self._tell()
         return True
+
+    @property
+    def problem(self) -> str | None:
+        """Why the users are not those of the file, as `refresh` found it."""
+        with self._lock:
+            return self._problem
 
     def snapshot(self) -> AccessTable:
         """All users without their passwords, and the limits of virtual hosts."""
