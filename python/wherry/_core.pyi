@@ -793,7 +793,7 @@ class Session:
     def receive(self, buffer: bytes | bytearray, count: int) -> int:
         """The first `count` bytes of the buffer came in; a status."""
 
-    def take_output(self, budget: int) -> tuple[bytes | None, int]:
+    def take_output(self, budget: int) -> tuple[bytes | memoryview | None, int]:
         """About `budget` bytes to send, or None; and a status."""
 
     def resume(self) -> int:

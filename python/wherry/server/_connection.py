@@ -351,7 +351,7 @@ class Connection:
             data, status = session.take_output(OUTPUT_BUDGET_BYTES)
             if data:
                 if self._transport is not None:
-                    data = self._transport.encode(data)
+                    data = self._transport.encode(bytes(data))
                 if not self._send(data):
                     return status
             if not status & _OUTPUT:
@@ -378,7 +378,7 @@ class Connection:
             self._answers_wait = True
             self._watch()
 
-    def _send(self, data: bytes) -> bool:
+    def _send(self, data: bytes | memoryview) -> bool:
         """Give it to the socket; false when not all of it was taken."""
         try:
             sent = self._socket.send(data)

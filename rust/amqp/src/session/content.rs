@@ -12,6 +12,10 @@ use crate::codec::{ContentError, ContentHeader, Frame, FrameKind, decode_content
 /// The class that publishes belong to.
 const BASIC: u16 = 60;
 
+/// A draft has room for at most so many times what came: memory that nobody wrote to costs little, but who only announces
+/// a body is not to take the address space either.
+const ROOM_FACTOR: usize = 8;
+
 /// Bytes that a draft keeps room for between two messages.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -37,6 +41,18 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// The next part of the body, behind which so many bytes are missing.
+    pub(super) fn append(&mut self, part: &[u8], missing: u64) {
+        let came = self.body.len() + part.len();
+        if came > self.body.capacity() {
+            // Room for all of it or for much, so that a long body is not copied again each time its room has doubled.
+            let more =
+                (came * (ROOM_FACTOR - 1)).min(usize::try_from(missing).unwrap_or(usize::MAX));
+            self.body.reserve_exact(part.len() + more);
+        }
+        self.body.extend_from_slice(part);
+    }
+
     /// After its publish: keeps the room for the next, unless it is large.
     pub(super) fn clear(&mut self) {
         self.properties.clear();
@@ -112,4 +128,30 @@ pub(super) fn body(frame: &Frame<'_>, missing: u64) -> Result<u64, Failure> {
     Err(unexpected_frame(
         "expected content body, got non content body frame instead",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_has_room_by_what_came() {
+        const PART: usize = 1000;
+        for announced in [3 * PART, 50 * PART, 1000 * PART] {
+            let mut draft = Draft::default();
+            let mut moved = 0;
+            for came in (PART..=announced).step_by(PART) {
+                let before = draft.body.capacity();
+                draft.append(&[7; PART], (announced - came) as u64);
+                moved += usize::from(draft.body.capacity() != before);
+                assert_eq!(draft.body.len(), came);
+                let room = draft.body.capacity();
+                assert!(
+                    room <= (came * ROOM_FACTOR).min(announced),
+                    "{came}: {room}"
+                );
+            }
+            assert!(moved <= 4, "{announced}: {moved}");
+        }
+    }
 }

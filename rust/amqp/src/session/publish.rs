@@ -167,7 +167,7 @@ pub(super) fn content(
                 );
                 return finish(ch, draft, made);
             }
-            ch.draft.body.extend_from_slice(frame.payload);
+            ch.draft.append(frame.payload, missing);
             ch.expect = Expect::Body { missing };
         }
     }

@@ -16,15 +16,15 @@ use crate::whole;
 use super::access;
 
 /// An output buffer that grew beyond this, for one large message, is not kept.
-const OUTPUT_KEPT_BYTES: usize = 512 << 10;
+const OUTPUT_KEPT_BYTES: usize = 2 << 20;
 
 /// What the sessions' Python ends share.
 pub(crate) struct Shared {
     pub(crate) front: Arc<Front>,
     pub(crate) stomp: Arc<StompSettings>,
     watch: Mutex<Option<WatchId>>,
-    /// One buffer for the output of all sessions: it is copied into Python's bytes at once. Waits for nobody, since
-    /// only the loop's thread writes output.
+    /// One buffer for the output of all sessions, lent to one after the other. Waits for nobody, since only the loop's
+    /// thread writes output.
     output: Mutex<Vec<u8>>,
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod front;
+mod output;
 mod session;
 mod topology;
 mod users;

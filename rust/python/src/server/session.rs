@@ -19,6 +19,7 @@ use crate::headers;
 use crate::port::{Call, Inner, Port};
 
 use super::front::{FrontEnd, Shared};
+use super::output;
 
 /// How many bytes must come in at once before it is worth letting other threads run meanwhile: below, parsing takes
 /// less time than getting the interpreter back may.
@@ -138,12 +139,11 @@ impl Session {
         &self,
         py: Python<'py>,
         budget: usize,
-    ) -> PyResult<(Option<Bound<'py, PyBytes>>, u32)> {
+    ) -> PyResult<(Option<Bound<'py, PyAny>>, u32)> {
         let call = self.enter();
         let mut out = self.shared.borrow_output();
         let status = guarded(|| self.session.write_into(&mut out, budget))?;
-        let bytes = (!out.is_empty()).then(|| PyBytes::new(py, &out));
-        self.shared.give_back_output(out);
+        let bytes = output::hand_over(py, &self.shared, out)?;
         drop(call);
         Ok((bytes, status.bits()))
     }
