@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ import wherry
 import wherry.testing
 from clients import Raw, asyncio_streams_closed, channel, connect
 from wherry import _broker, _core, blocking
-from wherry.server import ThreadServer, UserStore, _connection
+from wherry.server import ThreadServer, UserStore, _connection, _serving
 from wherry.testing._users import PlainUsers
 
 if TYPE_CHECKING:
@@ -304,6 +305,36 @@ def test_a_server_ends_with_its_program() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
+
+
+def test_ctrl_c_during_the_start_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(threading.Event):
+        interrupted = False
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if not self.interrupted:
+                self.interrupted = True
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    made: list[ThreadServer] = []
+
+    def interrupted(*args: Any) -> ThreadServer:
+        made.append(ThreadServer(*args))
+        made[0]._ready = Interrupted()
+        return made[0]
+
+    monkeypatch.setattr(_serving, "ThreadServer", interrupted)
+    with pytest.raises(KeyboardInterrupt), wherry.serve(tmp_path, port=0):
+        raise AssertionError("it was interrupted before")
+    monkeypatch.undo()
+    assert made[0].wait_closed(0)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(made[0].addresses[0], 5)
+    with wherry.serve(tmp_path, port=0):
+        pass
 
 
 def test_the_thread_is_gone_afterwards() -> None:

@@ -336,8 +336,17 @@ class ThreadServer(_Addresses):
 
     def _start(self) -> None:
         self._endpoints = bind(self._settings)
-        self._thread.start()
-        self._ready.wait()
+        try:
+            self._thread.start()
+            self._ready.wait()
+        except BaseException:
+            # Ctrl-C in between: it runs, and nobody would end it.
+            if self._thread.is_alive():
+                self._ready.wait()
+                self._stop(0)
+            for endpoint in self._endpoints:
+                endpoint.close()
+            raise
         if self._failure is not None:
             self._thread.join()
             for endpoint in self._endpoints:
