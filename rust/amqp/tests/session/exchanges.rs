@@ -145,6 +145,17 @@ fn exchanges_are_refused_in_rabbitmqs_words() {
 }
 
 #[test]
+fn federation_is_told_as_by_a_server_without_its_plugin() {
+    // It takes this answer alone for that, on a connection of its own, and then declares a fanout.
+    let mut client = Server::new().channel();
+    client.send(1, &exchange("e", "x-federation-upstream", &[]));
+    client.expect_close(
+        503,
+        "COMMAND_INVALID - unknown exchange type 'x-federation-upstream'",
+    );
+}
+
+#[test]
 fn a_binding_that_is_not_there_is_removed_already() {
     let mut client = Server::new().channel();
     client.declare("q");

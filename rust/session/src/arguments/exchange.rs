@@ -4,7 +4,7 @@ use wherry_engine::table::TableView;
 use wherry_engine::{ExchangeKind, ExchangeOptions};
 
 use super::{Reader, dedup::dedup};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The delayed message plugin's type: routes as the type in `x-delayed-type`. Delays work on every exchange here.
 const DELAYED: &str = "x-delayed-message";
@@ -12,11 +12,16 @@ const DELAYED: &str = "x-delayed-message";
 /// The deduplication plugin's type: a fanout that remembers `x-cache-size` ids.
 const DEDUPLICATING: &str = "x-message-deduplication";
 
+/// What RabbitMQ's federation asks of an upstream that has the plugin, too. A link takes one answer alone for that of a
+/// server without it, and then declares a fanout: the connection's end, as RabbitMQ answered to every unknown type.
+const FEDERATION: &str = "x-federation-upstream";
+
 /// How an exchange is declared, from a client's arguments. `exchange` and `virtual_host` are for error texts.
 ///
 /// # Errors
 /// [`FailureKind::PreconditionFailed`](crate::FailureKind::PreconditionFailed) in RabbitMQ's words for an unknown type
-/// and for an argument of wrong type.
+/// and for an argument of wrong type; [`FailureKind::CommandInvalid`](crate::FailureKind::CommandInvalid) for the type that
+/// federation asks for.
 pub fn exchange_options(
     virtual_host: &str,
     exchange: &str,
@@ -73,6 +78,12 @@ fn known_kind(kind: &str) -> Result<ExchangeKind, Failure> {
         } else {
             "unknown"
         };
-        Failure::precondition_failed(format!("{word} exchange type '{kind}'"))
+        let text = format!("{word} exchange type '{kind}'");
+        let failure = if kind == FEDERATION {
+            FailureKind::CommandInvalid
+        } else {
+            FailureKind::PreconditionFailed
+        };
+        Failure::new(failure, text)
     })
 }

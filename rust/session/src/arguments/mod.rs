@@ -8,6 +8,7 @@
 //!   here, because every queue is of one kind. Those of streams are refused, since they would be without effect.
 //! - `x-delivery-limit` has its type checked (RabbitMQ takes anything).
 //! - An unknown exchange type is a precondition that failed, on the channel, as in RabbitMQ 4; 3.10 closes the connection.
+//!   So does this server for `x-federation-upstream`: federation links know a server without the plugin by that alone.
 //!
 //! Own arguments (`x-group-by`, `x-retry-*`, `x-lease`, `x-dedup-*`) answer in the same form. Pure functions, usable from
 //! anywhere.

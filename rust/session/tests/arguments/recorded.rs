@@ -3,8 +3,8 @@
 
 use wherry_engine::table::{TableView, Value};
 use wherry_engine::{ExchangeKind, ExchangeOptions};
-use wherry_session::FailureKind;
 use wherry_session::arguments::{ConsumeArguments, exchange_options, queue_options};
+use wherry_session::{Failure, FailureKind};
 
 use crate::{consume, exchange, millis, queue, refused, table, text};
 
@@ -299,6 +299,15 @@ fn exchanges() {
         "unknown exchange type 'nope'"
     );
     assert_eq!(refused(exchange("", &[])), "invalid exchange type ''");
+    // As 3.10 still, since federation knows a server without its plugin by that.
+    let upstream = exchange("x-federation-upstream", &[("x-max-hops", Value::I64(1))]);
+    assert_eq!(
+        upstream.unwrap_err(),
+        Failure::new(
+            FailureKind::CommandInvalid,
+            "unknown exchange type 'x-federation-upstream'"
+        )
+    );
     for fields in [
         vec![],
         vec![("x-delayed-type", text("x-delayed-message"))],
