@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::address::{Address, SegmentNumber};
+use crate::format::VERSION;
 use crate::obstacle::Obstacle;
 
 /// Why the journal confirms nothing any more: the first write or sync that failed.
@@ -69,6 +70,13 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// A later version wrote it. Refused whatever is asked for, and nothing is changed.
+    Later {
+        /// A segment of that version.
+        segment: SegmentNumber,
+        /// The format's version, which is beyond ours.
+        version: u32,
+    },
     /// The caller's [`Replay`](crate::Replay) refused a record.
     Replay {
         /// The refused payload's address.
@@ -112,6 +120,11 @@ impl fmt::Display for OpenError {
                     "journal segment {segment} is damaged at offset {offset}: {reason}"
                 )
             }
+            Self::Later { segment, version } => write!(
+                f,
+                "journal segment {segment} has format version {version}, and this is a Wherry that knows versions up to \
+                 {VERSION}: open it with the version that wrote it, or a later one"
+            ),
             Self::Replay { at, reason } => write!(f, "the record at {at:#x} was refused: {reason}"),
             Self::Options(reason) => write!(f, "{reason}"),
             Self::Obstructed(obstacle) => {

@@ -83,6 +83,15 @@ impl SegmentHeader {
         bytes
     }
 
+    /// The version of a later Wherry's segment. Its header may have another length, and its checksum at another place; a
+    /// version that is later through damage alone has the length and not the checksum.
+    pub(crate) fn later_version(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<u32> {
+        let version = u32_at(bytes, 8);
+        let sure = u32_at(bytes, 60) == crc32c::crc32c(&bytes[..60])
+            || u32_at(bytes, 12) as usize != SEGMENT_HEADER_BYTES;
+        (bytes[0..8] == MAGIC && version > VERSION && sure).then_some(version)
+    }
+
     pub(crate) fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Self, &'static str> {
         if bytes[0..8] != MAGIC {
             return Err("not a journal segment (magic)");
@@ -91,7 +100,7 @@ impl SegmentHeader {
             return Err("segment header fails its checksum");
         }
         if u32_at(bytes, 8) != VERSION || u32_at(bytes, 12) as usize != SEGMENT_HEADER_BYTES {
-            return Err("segment written by a newer version");
+            return Err("segment header of no version that there is");
         }
         let header = Self {
             journal: bytes[16..32].try_into().expect("16 bytes"),

@@ -37,9 +37,6 @@ pub(crate) fn prepare_open(
     let options = options.checked()?;
     let lock = take_lock(&**disk)?;
     let listing = recovery::list(&**disk)?;
-    for name in &listing.temporary {
-        disk.remove(name).map_err(io(format!("removing {name}")))?;
-    }
     if listing.segments.is_empty() && !listing.free.is_empty() {
         return Err(OpenError::Corrupt {
             segment: 1,
@@ -47,7 +44,15 @@ pub(crate) fn prepare_open(
             reason: "all segments are missing".into(),
         });
     }
+    // What is refused is left as it was, so nothing is written before all has been read.
+    let remove_temporary = || {
+        listing
+            .temporary
+            .iter()
+            .try_for_each(|name| disk.remove(name).map_err(io(format!("removing {name}"))))
+    };
     let recovered = if listing.segments.is_empty() {
+        remove_temporary()?;
         None
     } else {
         let trusting = sabotage.skip_checksum;
@@ -58,6 +63,7 @@ pub(crate) fn prepare_open(
             trusting,
             replay,
         )?;
+        remove_temporary()?;
         read.settle_tails()?;
         // A process that was killed may have left names that are not on stable storage yet.
         disk.sync_directory().map_err(io("syncing the directory"))?;

@@ -278,6 +278,12 @@ impl Recovery<'_> {
             } else {
                 file.read(&mut head, 0)
                     .map_err(io(format!("reading {name}")))?;
+                if let Some(version) = SegmentHeader::later_version(&head) {
+                    return Err(OpenError::Later {
+                        segment: number,
+                        version,
+                    });
+                }
                 SegmentHeader::decode(&head)
             };
             read.push((number, file, bytes, header));

@@ -247,3 +247,57 @@ fn verification_reports_and_changes_nothing() {
     assert!(report.records < expected.len() as u64 && told > 0);
     assert!(disk.history().is_empty());
 }
+
+/// The header of a segment as a later version may write it.
+fn of_version(disk: &MemoryDisk, name: &str, version: u32, header_bytes: u32) {
+    let mut bytes = disk.contents(name).unwrap();
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
+    bytes[12..16].copy_from_slice(&header_bytes.to_le_bytes());
+    if header_bytes == 64 {
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
+    }
+    disk.set_contents(name, bytes);
+}
+
+#[test]
+fn a_later_version_is_refused_and_left_as_it_is() {
+    let (whole, _) = journal();
+    let names = segments(&whole);
+    // An upgrade begins with the newest segment; the oldest is the first that is read.
+    for name in [&names[0], names.last().unwrap()] {
+        for header_bytes in [64, 128] {
+            let disk = whole.copy();
+            of_version(&disk, name, 2, header_bytes);
+            disk.set_contents("0000000f.tmp", vec![0; 4096]);
+            disk.record();
+            let number = u32::from_str_radix(name.strip_suffix(".segment").unwrap(), 16).unwrap();
+            for error in [
+                recovered(&disk, Sabotage::default()).map(drop).unwrap_err(),
+                salvaged(&disk).map(drop).unwrap_err(),
+                verify(Arc::clone(&disk) as _, &mut |_, _| {}).unwrap_err(),
+            ] {
+                assert!(
+                    matches!(error, OpenError::Later { segment, version: 2 } if segment == number),
+                    "{error}"
+                );
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "journal segment {number} has format version 2, and this is a Wherry that knows versions up to 1: \
+                         open it with the version that wrote it, or a later one"
+                    )
+                );
+            }
+            assert!(disk.history().is_empty(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_version_that_never_was_is_damage() {
+    let (disk, _) = journal();
+    of_version(&disk, "00000001.segment", 0, 64);
+    let error = recovered(&disk, Sabotage::default()).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Corrupt { segment: 1, .. }));
+}
