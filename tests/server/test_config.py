@@ -386,8 +386,14 @@ def test_limits_for_the_sessions() -> None:
     limits = config.Limits(connections_per_user_max=3).of_sessions()
     assert limits["connections_per_user_max"] == 3
     assert limits["frame_max"] == 131072
+    # A limit that is off is not there, so that `channel_max` alone lets a client have all channels.
     assert limits.keys().isdisjoint(
-        {"verifications_max", "handshakes_max", "connections_per_virtual_host_max"}
+        {
+            "verifications_max",
+            "handshakes_max",
+            "connections_per_virtual_host_max",
+            "channels_per_connection_max",
+        }
     )
 
 

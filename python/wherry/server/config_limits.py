@@ -98,13 +98,13 @@ class Limits(Table):
         ),
     ] = None
     channels_per_connection_max: Annotated[
-        int,
+        int | None,
         Meta(
-            ge=1,
-            le=65_535,
-            description="Channels open at a time on a connection, whatever numbers they have.",
+            description="Channels open at a time on a connection, whatever numbers they have. None:"
+            " as many as their numbers allow (`limits.channel_max`).",
+            kind="count",
         ),
-    ] = 2047
+    ] = None
     consumers_per_channel_max: Annotated[
         int,
         Meta(

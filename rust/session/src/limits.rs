@@ -28,7 +28,7 @@ pub struct Limits {
     pub connections_per_user_max: u64,
     /// Connections to one virtual host, unless it has a limit of its own. Off, as in RabbitMQ.
     pub connections_per_virtual_host_max: u64,
-    /// Open channels of one connection, whatever numbers they have. As `channel_max`.
+    /// Open channels of one connection, whatever numbers they have; there are never more than `channel_max`.
     pub channels_per_connection_max: u32,
     /// Consumers of one channel. A consumer costs about a kilobyte; programs have a handful.
     pub consumers_per_channel_max: u32,
@@ -65,7 +65,7 @@ impl Default for Limits {
             connections_max: 65_536,
             connections_per_user_max: u64::MAX,
             connections_per_virtual_host_max: u64::MAX,
-            channels_per_connection_max: 2047,
+            channels_per_connection_max: u32::MAX,
             consumers_per_channel_max: 4096,
             unacked_per_channel_max: 1 << 20,
             unconfirmed_per_channel_max: 1 << 16,

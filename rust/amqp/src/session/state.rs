@@ -339,12 +339,17 @@ impl State {
             Ok(Method::ChannelCloseOk {}) => return,
             Ok(_) => return self.fail(channel_error("expected 'channel.open'"), ids),
         }
-        let most = usize::from(self.cn.channel_max)
-            .min(self.cn.limits().channels_per_connection_max as usize);
-        if self.channels.open >= most {
+        let most = usize::from(self.cn.channel_max);
+        let allowed = self.cn.limits().channels_per_connection_max as usize;
+        if self.channels.open >= most.min(allowed) {
+            let limit = if allowed < most {
+                format!("maximum allowed connection limit of ({allowed})")
+            } else {
+                format!("negotiated channel_max ({most})")
+            };
             return self.fail(
                 not_allowed(format!(
-                    "number of channels opened ({}) has reached the negotiated channel_max ({most})",
+                    "number of channels opened ({}) has reached the {limit}",
                     self.channels.open
                 )),
                 (0, 0),

@@ -38,8 +38,18 @@ fn channels_are_limited_and_opened_once() {
     client.send(2, &Method::ChannelOpen {});
     client.expect_close(
         530,
-        "NOT_ALLOWED - number of channels opened (1) has reached the negotiated channel_max (1)",
+        "NOT_ALLOWED - number of channels opened (1) has reached the maximum allowed connection limit of (1)",
     );
+
+    // By itself it is no limit: who may have all numbers may have them at a time.
+    let mut client = Server::with_limits(Limits {
+        channel_max: u16::MAX,
+        ..Limits::default()
+    })
+    .channel();
+    for number in 2..=u16::MAX {
+        client.open(number);
+    }
 
     // A user's limit. No method is named for any of them.
     let server = Server::new();
