@@ -265,6 +265,12 @@ def test_definitions(tmp_path: Path) -> None:
     )
     assert without["users"] == []
     assert without["queues"] == exported["queues"]
+    run("users", "add", "-d", directory, "ours", "--password-stdin", input="secret\n")
+    result = run("definitions", "export", "-d", directory, "--for-rabbitmq", file)
+    assert "note: user 'ours': without a password" in result.output
+    hashes = {user["name"]: user["password_hash"] for user in json.loads(file.read_text())["users"]}
+    assert hashes["ours"] == ""
+    assert hashes["bob"] != ""
 
 
 def test_definitions_that_are_none(data: Path) -> None:

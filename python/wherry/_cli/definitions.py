@@ -83,18 +83,36 @@ def import_(
 @definitions.command("export")
 @target_options
 @click.option("--without-users", is_flag=True, help="Leave out users and permissions.")
+@click.option(
+    "--for-rabbitmq",
+    is_flag=True,
+    help="Leave out what RabbitMQ refuses, with a line for each on standard error.",
+)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-def export(directory: Path | None, control: Path | None, without_users: bool, file: Path) -> None:
+def export(
+    directory: Path | None,
+    control: Path | None,
+    without_users: bool,
+    for_rabbitmq: bool,
+    file: Path,
+) -> None:
     """Write everything but messages to FILE ("-" is standard output), in RabbitMQ's form.
 
     The file has hashes of passwords, and is for its owner only.
 
     \b
-    Example:
+    Examples:
       wherry definitions export -d /var/lib/wherry - | jq .queues
+      wherry definitions export -d /var/lib/wherry --for-rabbitmq - | rabbitmqctl import_definitions
     """
     with commander(directory, control) as broker:
         content = broker.do("export", {"users": not without_users})
+    if for_rabbitmq:
+        from wherry.server import definitions_rabbitmq
+
+        content, notes = definitions_rabbitmq.for_rabbitmq(content)
+        for note in notes:
+            click.secho(f"note: {note}", fg="yellow", err=True)
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
     if str(file) == "-":
         click.echo(text, nl=False)
