@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -194,6 +195,37 @@ def test_more_clients_than_there_are_threads_for(
     clients.append(late)
     for client in clients:
         client.__exit__()
+
+
+def test_too_few_descriptors_are_logged_once(
+    access: Access,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Exhausted:
+        tries = 0
+
+        def __init__(self, listener: socket.socket) -> None:
+            self._listener = listener
+            self.fileno = listener.fileno
+            self.close = listener.close
+
+        def accept(self) -> object:
+            self.tries += 1
+            if self.tries <= 20:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return self._listener.accept()
+
+    listen = control._listen
+    monkeypatch.setattr(control, "_listen", lambda path: Exhausted(listen(path)))
+    monkeypatch.setattr(control, "ACCEPT_PAUSE_MS", 1)
+    server = ControlServer(access, tmp_path / "control.sock")
+    with ControlClient(tmp_path / "control.sock") as client:
+        assert client.do("vhosts", {}) == ["/"]
+    server.close()
+    [record] = caplog.records
+    assert "cannot accept a client on the control socket: Too many" in record.getMessage()
 
 
 def test_the_socket_is_for_its_owner_only(path: Path) -> None:

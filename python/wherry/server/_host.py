@@ -247,7 +247,8 @@ class _Signals:
     def close(self) -> None:
         self._signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
-            self._signal.signal(number, handler)
+            # None is one that Python did not install, and cannot put back.
+            self._signal.signal(number, self._signal.SIG_DFL if handler is None else handler)
         os.close(self.descriptor)
         os.close(self._end)
 

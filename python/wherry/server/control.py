@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import socket
@@ -50,6 +51,8 @@ CONNECT_SECONDS = 5.0
 # For clients to take their answers when the server ends.
 ANSWER_SECONDS = 1.0
 ACCEPT_PAUSE_MS = 100
+# One line in so many seconds says that none can be accepted.
+ACCEPT_WARNING_SECONDS = 10.0
 
 
 class ControlUnavailable(WherryError):
@@ -180,6 +183,7 @@ class ControlServer:
         waiting.register(self._listener, select.POLLIN)
         for poll in (waiting, ending):
             poll.register(self._end, select.POLLIN)
+        warned_at = -math.inf
         while True:
             self._slots.acquire()
             waiting.poll()
@@ -189,8 +193,11 @@ class ControlServer:
                 peer, _ = self._listener.accept()
             except OSError as error:
                 self._slots.release()
-                log.warning("a client of the control socket was lost: %s", error)
-                # No descriptor is left, most likely.
+                # No descriptor is left, most likely, and that may last.
+                if time.monotonic() - warned_at >= ACCEPT_WARNING_SECONDS:
+                    warned_at = time.monotonic()
+                    text = "cannot accept a client on the control socket: %s: trying again"
+                    log.warning(text, error.strerror or error)
                 ending.poll(ACCEPT_PAUSE_MS)
                 continue
             with self._lock:
