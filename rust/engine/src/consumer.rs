@@ -325,7 +325,7 @@ impl Consumer {
             } else {
                 tag
             };
-            if tag != 0 && (tag >= next || ledger.entries.is_empty() || tag < ledger.base) {
+            if tag != 0 && !ledger.has_up_to(tag) {
                 return self.unknown(&ledger, tag).map(|()| Ticket::NONE);
             }
             let settled = ledger.remove_up_to(last);
@@ -425,7 +425,7 @@ impl Consumer {
         let mut ledger = self.ledger.lock();
         if multiple {
             let next = ledger.next_tag();
-            if tag != 0 && (tag >= next || tag < ledger.base) {
+            if tag != 0 && !ledger.has_up_to(tag) {
                 return self.unknown(&ledger, tag).map(|()| Vec::new());
             }
             return Ok(ledger.remove_up_to(if tag == 0 {
@@ -476,10 +476,10 @@ impl Consumer {
 
     pub(crate) fn knows(&self, tag: u64, multiple: bool) -> bool {
         let mut ledger = self.ledger.lock();
-        let next = ledger.next_tag();
-        (multiple && (tag == 0 || (tag >= ledger.base && tag < next)))
-            || ledger.get_mut(tag).is_some()
-            || (!(multiple && tag == 0) && self.unknown(&ledger, tag).is_ok())
+        if multiple && (tag == 0 || ledger.has_up_to(tag)) {
+            return true;
+        }
+        ledger.get_mut(tag).is_some() || self.unknown(&ledger, tag).is_ok()
     }
 
     /// Makes a lease longer: it ends `by` from now.

@@ -1,6 +1,10 @@
 //! What a consumer holds unsettled, by delivery tag.
+//!
+//! Tags are dense and mostly settled in order, so a delivery is nearly always found where its tag says. Those that stay
+//! while many after them are settled are put aside, each once at most: so one that is never settled does not keep a place
+//! for each that came after it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::message::Message;
 use crate::queue::candidates::Absent;
@@ -13,12 +17,18 @@ pub(crate) struct Unacked {
     pub(crate) lease_until_ns: u64,
 }
 
-/// Deliveries by tag: tags are dense, and most are settled nearly in order.
+/// Places of settled deliveries that may lie between others: putting aside must be rare for small prefetches.
+const SETTLED_KEPT: usize = 256;
+
 pub(crate) struct Ledger {
     /// Tag of `entries[0]`.
-    pub(crate) base: u64,
-    pub(crate) entries: VecDeque<Option<Unacked>>,
-    pub(crate) live: usize,
+    base: u64,
+    /// The first one is there.
+    entries: VecDeque<Option<Unacked>>,
+    /// Put aside: their tags are below `base`.
+    aside: BTreeMap<u64, Unacked>,
+    /// Those that are there, put aside or not.
+    live: usize,
     /// Given to the consumer in its turn, not yet taken by it. Has no tag yet.
     pub(crate) assigned: VecDeque<(Token, Message)>,
     /// The consumer holds nothing any more, and what comes back to it goes on to the queue.
@@ -33,6 +43,7 @@ impl Ledger {
         Ledger {
             base: 1,
             entries: VecDeque::new(),
+            aside: BTreeMap::new(),
             live: 0,
             assigned: VecDeque::new(),
             ended: false,
@@ -51,17 +62,61 @@ impl Ledger {
         self.live + self.assigned.len()
     }
 
+    /// Whether a tag was given and something up to it is there.
+    pub(crate) fn has_up_to(&self, tag: u64) -> bool {
+        let first = self.aside.first_key_value().map(|(first, _)| *first);
+        let first = first.or((!self.entries.is_empty()).then_some(self.base));
+        tag < self.next_tag() && first.is_some_and(|first| first <= tag)
+    }
+
+    /// The delivery with the next tag.
+    #[inline]
+    pub(crate) fn push(&mut self, unacked: Unacked) {
+        self.live += 1;
+        self.entries.push_back(Some(unacked));
+    }
+
+    /// So many tags go to deliveries that need no settling. Such a consumer holds nothing.
+    pub(crate) fn skip(&mut self, tags: u64) {
+        debug_assert!(self.live == 0, "a consumer needs acknowledgements or not");
+        self.base += tags;
+    }
+
     pub(crate) fn get_mut(&mut self, tag: u64) -> Option<&mut Unacked> {
-        let index = usize::try_from(tag.checked_sub(self.base)?).ok()?;
-        self.entries.get_mut(index)?.as_mut()
+        match tag.checked_sub(self.base) {
+            None => self.aside.get_mut(&tag),
+            Some(index) => self.entries.get_mut(usize::try_from(index).ok()?)?.as_mut(),
+        }
     }
 
     pub(crate) fn remove(&mut self, tag: u64) -> Option<Unacked> {
-        let index = usize::try_from(tag.checked_sub(self.base)?).ok()?;
-        let unacked = self.entries.get_mut(index)?.take()?;
+        let unacked = match tag.checked_sub(self.base) {
+            None => self.aside.remove(&tag)?,
+            Some(index) => {
+                let index = usize::try_from(index).ok()?;
+                self.entries.get_mut(index)?.take()?
+            }
+        };
         self.live -= 1;
-        self.trim();
+        self.tidy();
         Some(unacked)
+    }
+
+    /// Keeps the first entry there, and settled ones few.
+    fn tidy(&mut self) {
+        self.trim();
+        while self.entries.len() > 2 * (self.live - self.aside.len()) + SETTLED_KEPT {
+            if let Some(Some(stays)) = self.entries.pop_front() {
+                self.aside.insert(self.base, stays);
+            }
+            self.base += 1;
+            self.trim();
+        }
+        // Memory of a burst is given back when three quarters of it are unused, so that it is moved rarely.
+        let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        if capacity > 4 * (len + SETTLED_KEPT) {
+            self.entries.shrink_to(2 * len);
+        }
     }
 
     fn trim(&mut self) {
@@ -74,6 +129,11 @@ impl Ledger {
     /// All up to and including `tag`, in order of tags.
     pub(crate) fn remove_up_to(&mut self, tag: u64) -> Vec<(u64, Unacked)> {
         let mut removed = Vec::new();
+        while let Some(first) = self.aside.first_entry()
+            && *first.key() <= tag
+        {
+            removed.push(first.remove_entry());
+        }
         while self.base <= tag {
             let Some(entry) = self.entries.pop_front() else {
                 break;
@@ -82,21 +142,101 @@ impl Ledger {
             self.base += 1;
         }
         self.live -= removed.len();
-        self.trim();
+        self.tidy();
         removed
     }
 
     /// Puts back what a failed transaction had taken.
     pub(crate) fn put_back(&mut self, tag: u64, unacked: Unacked) {
-        while tag < self.base {
-            self.base -= 1;
-            self.entries.push_front(None);
-        }
-        let index = (tag - self.base) as usize;
-        while self.entries.len() <= index {
-            self.entries.push_back(None);
-        }
-        self.entries[index] = Some(unacked);
         self.live += 1;
+        match tag.checked_sub(self.base) {
+            None => {
+                self.aside.insert(tag, unacked);
+            }
+            // A place of a tag that was given, since others before it are there.
+            Some(index) => self.entries[index as usize] = Some(unacked),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Broker, BrokerOptions, NewMessage, QueueOptions};
+
+    #[test]
+    fn deliveries_that_stay_keep_no_places_of_those_that_went() {
+        let broker = Broker::open(BrokerOptions::default()).unwrap();
+        let host = broker.virtual_host("/").unwrap();
+        let (queue, _) = host.declare_queue("q", QueueOptions::default()).unwrap();
+        let exchange = host.exchange("").unwrap();
+        let mut buffer = TakeBuffer::default();
+        let mut ledger = Ledger::new();
+        let mut model: BTreeMap<u64, u64> = BTreeMap::new();
+        let (mut next, mut most_aside) = (1, 0);
+        let mut state = 3u64;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for step in 0..60_000 {
+            // Mostly one comes and the youngest of a few goes, so that some stay for long.
+            if model.len() < 40 {
+                exchange.publish(&NewMessage::new("q", b"x")).unwrap();
+                queue.take(1, &mut buffer, |token, _| {
+                    model.insert(next, token.position());
+                    ledger.push(Unacked {
+                        token,
+                        body_bytes: 1,
+                        lease_until_ns: 0,
+                    });
+                    next += 1;
+                });
+            }
+            let young = model.keys().rev().nth(random(4)).copied();
+            let tag = match (random(400), young) {
+                (0, _) => random(next as usize + 3) as u64,
+                (1.., Some(young)) if model.len() >= 20 => young,
+                _ => continue,
+            };
+            assert_eq!(ledger.get_mut(tag).is_some(), model.contains_key(&tag));
+            let some_up_to = model.range(..=tag).next().is_some() && tag < next;
+            assert_eq!(ledger.has_up_to(tag), some_up_to);
+            let removed = if step % 5000 == 0 {
+                ledger.remove_up_to(tag)
+            } else {
+                let removed = ledger.remove(tag);
+                removed.map(|unacked| (tag, unacked)).into_iter().collect()
+            };
+            for (tag, unacked) in &removed {
+                assert_eq!(model.remove(tag), Some(unacked.token.position()));
+            }
+            assert!(removed.is_sorted_by_key(|(tag, _)| *tag));
+            if step % 5000 == 0 {
+                assert!(model.range(..=tag).next().is_none());
+            }
+            // As a transaction that fails, now and then.
+            if random(20) == 0 {
+                for (tag, unacked) in removed {
+                    model.insert(tag, unacked.token.position());
+                    ledger.put_back(tag, unacked);
+                }
+            } else {
+                let tokens = removed.into_iter().map(|(_, unacked)| unacked.token);
+                queue.settle(tokens).unwrap();
+            }
+            assert_eq!((ledger.held(), ledger.next_tag()), (model.len(), next));
+            assert!(ledger.entries.len() <= 2 * ledger.held() + SETTLED_KEPT + 1);
+            most_aside = most_aside.max(ledger.aside.len());
+        }
+        assert!(most_aside > 5);
+        let left = ledger.remove_up_to(u64::MAX - 1);
+        let left: Vec<_> = left
+            .iter()
+            .map(|(tag, u)| (*tag, u.token.position()))
+            .collect();
+        assert_eq!(left, model.into_iter().collect::<Vec<_>>());
     }
 }

@@ -74,12 +74,11 @@ impl<'a> Taking<'a> {
         if self.consumer.options.no_ack {
             self.auto_acked.push(token);
         } else {
-            self.ledger.live += 1;
-            self.ledger.entries.push_back(Some(Unacked {
+            self.ledger.push(Unacked {
                 token,
                 body_bytes,
                 lease_until_ns: self.lease_until_ns,
-            }));
+            });
         }
     }
 
@@ -105,7 +104,7 @@ impl<'a> Taking<'a> {
     #[inline]
     pub(super) fn finish(self) -> Option<AfterTake> {
         if self.consumer.options.no_ack {
-            self.ledger.base += self.taken;
+            self.ledger.skip(self.taken);
         } else if self.lease_until_ns == 0 && self.expired.is_empty() {
             return None;
         }
