@@ -13,6 +13,7 @@ import pytest
 
 import wherry
 from helpers import settle, tasks
+from wherry.server import UserStore
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,24 @@ def test_a_million_messages_leave_the_memory_as_it_was() -> None:
         before = cycle(100)
         after = cycle(500)
         assert after - before < 20_000  # KiB
+
+
+def test_a_server_in_a_thread_goes_with_its_block() -> None:
+    with wherry.serve(port=0) as server:
+        hub = weakref.ref(server._hub)
+    del server
+    assert hub() is None
+
+
+@pytest.mark.only("asyncio", "trio")
+async def test_a_server_on_an_event_loop_goes_with_its_block(tmp_path: Path) -> None:
+    users = UserStore(tmp_path / "users.json")  # it lives on
+    async with wherry.serve(port=0, users=users) as server:
+        hub = weakref.ref(server._hub)
+    del server
+    await settle()
+    assert hub() is None
+    users.add("another", "x")  # nobody hears of it
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")

@@ -64,6 +64,10 @@ class Alarms:
         # Ends the wait for the next look.
         self._look: Event = loop.event()
 
+    def close(self) -> None:
+        """Nobody is resumed any more."""
+        self._resume = _nobody
+
     def _set(self, *, memory: bool, disk: bool) -> None:
         self.memory, self.disk = memory, disk
         self._front.set_alarms(memory=memory, disk=disk)
@@ -193,6 +197,10 @@ class Alarms:
             self._disk_free_bytes_min = disk_free_bytes_min
             log.warning("disk.free_bytes_min is %d now", disk_free_bytes_min)
             self._look.set()
+
+
+def _nobody() -> None:
+    pass
 
 
 def _free_bytes(directory: str) -> int:

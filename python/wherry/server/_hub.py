@@ -13,6 +13,7 @@ import math
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 from wherry import _core
 from wherry.server._alarms import Alarms
@@ -134,7 +135,9 @@ class Hub:
         self.poller.add(self.port.fileno(), _PortSource(self), READ)
         for endpoint in endpoints:
             endpoint.start(self)
-        self.users.on_change(self._users_changed)
+        # The store may outlive many servers, and a server's own is not to keep it in a cycle.
+        changed = WeakMethod(self._users_changed)
+        self.users.on_change(lambda: _call(changed))
         self._spawn(self._poll)
         self._spawn(self._ticks)
         if self.settings.directory is not None:
@@ -150,6 +153,7 @@ class Hub:
             connection.drop("the server has ended")
         self.poller.remove(self.port.fileno())
         self.front.detach()
+        self.alarms.close()
         while self._tasks:
             self._tasks.pop().cancel()
 
@@ -513,6 +517,13 @@ def _own_names() -> list[str]:
     """What this machine calls itself, with and without domain; no name server is asked."""
     name = socket.gethostname()
     return list({name, name.partition(".")[0]})
+
+
+def _call(method: WeakMethod[Callable[[], None]]) -> None:
+    """If there still is one whose it is."""
+    found = method()
+    if found is not None:
+        found()
 
 
 class _PortSource:
