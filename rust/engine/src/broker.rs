@@ -1,5 +1,7 @@
 //! The broker: opens the journal, builds what it says, keeps time, and closes in order.
 
+mod virtual_hosts;
+
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -8,21 +10,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use wherry_journal::{
-    Class, Disk, Durability, Journal, Observer, Obstacle, ObstacleKind, OnCorruption, OpenError,
-    Poisoned, RealDisk, Replay,
+    Disk, Durability, Journal, Observer, Obstacle, ObstacleKind, OnCorruption, OpenError, Poisoned,
+    RealDisk, Replay,
 };
 
 use crate::clock::Clock;
 use crate::core::{Core, Event, Notify, WatchId, Watchers};
 use crate::entries;
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::memory::Meter;
-use crate::options::{ExchangeOptions, check_name};
 use crate::recovery::Recovery;
 use crate::storage::{Storage, Ticket};
 use crate::timer::{Timer, TimerThread};
-use crate::topology;
-use crate::vhost::{PREDECLARED, VirtualHost};
 
 /// How a broker is opened.
 pub struct BrokerOptions {
@@ -251,132 +250,6 @@ impl Broker {
             watchers,
             threads: Mutex::new(threads),
         }))
-    }
-
-    /// A virtual host and its predeclared exchanges are one journal record.
-    fn create_virtual_host(
-        core: &Arc<Core>,
-        name: &str,
-    ) -> Result<(Arc<VirtualHost>, Ticket), Error> {
-        let id = core.new_id();
-        let vhost = VirtualHost::new(id, name, core);
-        let empty = crate::table::Table::default();
-        let mut payloads = vec![(
-            entries::DECLARE_VIRTUAL_HOST,
-            topology::declared(id, 0, name, &empty).map_err(Error::Io)?,
-        )];
-        let mut exchanges = Vec::new();
-        for (name, kind) in PREDECLARED {
-            let options = ExchangeOptions {
-                kind,
-                ..ExchangeOptions::default()
-            };
-            let exchange = core.new_id();
-            let payload = topology::declared(exchange, id, name, &options.to_table())
-                .map_err(Error::InvalidArgument)?;
-            payloads.push((entries::DECLARE_EXCHANGE, payload));
-            exchanges.push((exchange, name, options));
-        }
-        let bytes = payloads
-            .iter()
-            .map(|(_, payload)| entries::named_bytes(payload.len()))
-            .sum();
-        let ticket = match core.storage() {
-            None => Ticket::NONE,
-            Some(storage) => storage.append(bytes, Class::Publish, |mut out| {
-                for (kind, payload) in &payloads {
-                    let (mine, rest) = out.split_at_mut(entries::named_bytes(payload.len()));
-                    entries::write_named(mine, *kind, payload);
-                    out = rest;
-                }
-            })?,
-        };
-        for (exchange, name, options) in exchanges {
-            vhost.add_exchange(exchange, name, options);
-        }
-        core.virtual_hosts
-            .write()
-            .insert(name.to_string(), vhost.clone());
-        Ok((vhost, ticket))
-    }
-
-    /// The virtual host of this name; `/` always exists.
-    ///
-    /// # Errors
-    /// [`Error::UnknownVirtualHost`], [`Error::Closed`].
-    pub fn virtual_host(&self, name: &str) -> Result<Arc<VirtualHost>, Error> {
-        self.core.check_open()?;
-        self.core
-            .virtual_hosts
-            .read()
-            .get(name)
-            .cloned()
-            .ok_or_else(|| Error::UnknownVirtualHost {
-                name: name.to_string(),
-            })
-    }
-
-    /// Makes sure that a virtual host exists.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for a name that is empty or too long, journal errors.
-    pub fn add_virtual_host(&self, name: &str) -> Result<(Arc<VirtualHost>, Ticket), Error> {
-        self.core.check_open()?;
-        check_name("virtual host name", name)?;
-        if name.is_empty() {
-            return Err(Error::InvalidArgument(
-                "virtual host name: it cannot be empty".into(),
-            ));
-        }
-        let _topology = self.core.topology.lock();
-        if let Ok(vhost) = self.virtual_host(name) {
-            return Ok((vhost, Ticket::NONE));
-        }
-        Self::create_virtual_host(&self.core, name)
-    }
-
-    /// Deletes a virtual host with everything in it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownVirtualHost`], [`Error::AccessRefused`] for `/`, journal errors.
-    pub fn delete_virtual_host(&self, name: &str) -> Result<Ticket, Error> {
-        let vhost = self.virtual_host(name)?;
-        if name == "/" {
-            return Err(Error::AccessRefused(Refusal::advised(
-                "virtual host '/' cannot be deleted",
-                ": delete its queues and exchanges",
-            )));
-        }
-        for queue in vhost.queues() {
-            match vhost.delete_queue(queue.name(), false, false) {
-                Ok(_) | Err(Error::UnknownQueue { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let _topology = self.core.topology.lock();
-        let ticket = match self.core.storage() {
-            None => Ticket::NONE,
-            Some(storage) => {
-                let mut deleted: Vec<(u8, [u8; 4])> = vhost
-                    .exchanges()
-                    .iter()
-                    .filter(|e| !e.name().is_empty() && e.options().durable)
-                    .map(|e| (entries::DELETE_EXCHANGE, topology::deleted(e.id())))
-                    .collect();
-                deleted.push((entries::DELETE_VIRTUAL_HOST, topology::deleted(vhost.id())));
-                let each = entries::named_bytes(4);
-                storage.append(each * deleted.len(), Class::Settle, |out| {
-                    for (mine, (kind, payload)) in out.chunks_exact_mut(each).zip(&deleted) {
-                        entries::write_named(mine, *kind, payload);
-                    }
-                })?
-            }
-        };
-        vhost.mark_deleted();
-        self.core.virtual_hosts.write().remove(name);
-        vhost.clear();
-        self.core.consumer_watches.tell(vhost.id(), None);
-        Ok(ticket)
     }
 
     /// Names of all virtual hosts.

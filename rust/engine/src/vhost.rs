@@ -491,26 +491,24 @@ impl VirtualHost {
                 ": purge it first, or delete without if_empty",
             )));
         }
-        let payload = crate::topology::deleted(queue.id());
+        let ticket = self.delete_queue_locked(&queue)?;
+        drop(topology);
+        Ok((queue.empty_deleted(), ticket))
+    }
+
+    /// Under the topology lock; `Queue::empty_deleted` follows without it.
+    pub(crate) fn delete_queue_locked(&self, queue: &Arc<Queue>) -> Result<Ticket, Error> {
+        let payload = topology::deleted(queue.id());
         let ticket = self.append(queue.is_durable(), entries::DELETE_QUEUE, &payload)?;
         queue.mark_deleted();
-        self.queues.write().remove(name);
+        self.queues.write().remove(queue.name());
         self.core.forget_queue(queue.id());
         let mut emptied = Vec::new();
         self.unbind_everywhere(&Destination::Queue(queue.clone()), &mut emptied);
         self.delete_emptied(emptied);
         self.routes.bump();
         self.routes.forget();
-        drop(topology);
-        let discarded = queue.discard_all();
-        for consumer in queue.consumers.all() {
-            consumer.cancel();
-        }
-        // Those who wait without being consumers (`get`) hear of it as well.
-        for waiter in queue.waiters().take(usize::MAX) {
-            waiter.notify();
-        }
-        Ok((discarded, ticket))
+        Ok(ticket)
     }
 
     /// The broker closes: nobody may find anything here any more.

@@ -57,6 +57,7 @@ impl Queue {
             notify,
             options,
         });
+        crate::core::interruptible();
         if !hidden && !self.consumers.add(&consumer) {
             consumer.cancelled.store(true, Ordering::Relaxed); // nothing to undo when it is dropped
             return Err(Error::AccessRefused(Refusal::advised(
@@ -70,6 +71,11 @@ impl Queue {
         }
         self.touch();
         self.core.register_consumer(&consumer);
+        // Who deletes the queue cancels those that are in its list by then; who comes to the list later sees it here.
+        if let Err(error) = self.check_usable() {
+            consumer.cancel();
+            return Err(error);
+        }
         if !hidden {
             self.tell_consumers();
         }

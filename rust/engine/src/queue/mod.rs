@@ -457,6 +457,12 @@ impl Queue {
         })
     }
 
+    /// The same, unless it was never used.
+    pub(crate) fn schedule_if_any(&self) -> Option<MappedMutexGuard<'_, Schedule>> {
+        let place = self.schedule.lock();
+        MutexGuard::try_map(place, |schedule| schedule.as_deref_mut()).ok()
+    }
+
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.counters.input.waiters
     }

@@ -198,6 +198,19 @@ impl Queue {
             });
     }
 
+    /// Of a queue that was deleted: its messages go, and who waits for some hears of it. How many messages it had.
+    pub(crate) fn empty_deleted(&self) -> u64 {
+        let discarded = self.discard_all();
+        for consumer in self.consumers.all() {
+            consumer.cancel();
+        }
+        // Those who wait without being consumers (`get`) hear of it as well.
+        for waiter in self.waiters().take(usize::MAX) {
+            waiter.notify();
+        }
+        discarded
+    }
+
     /// Everything → settled, with the queue. The journal's entry of the deletion speaks for all of it.
     pub(crate) fn discard_all(&self) -> u64 {
         let mut discarded = 0;
@@ -220,7 +233,10 @@ impl Queue {
         });
         let (ready, bytes) = (self.counters.ready(), self.counters.ready_bytes());
         self.counters.leave(ready, bytes);
-        for (_, waiting) in self.schedule().drain() {
+        let Some(mut schedule) = self.schedule_if_any() else {
+            return discarded;
+        };
+        for (_, waiting) in schedule.drain() {
             self.meter(waiting.heap_bytes(), -1);
             release(waiting.stored());
             if let Waiting::Retry(retry) = waiting {
@@ -228,5 +244,14 @@ impl Queue {
             }
         }
         discarded
+    }
+}
+
+impl Drop for Queue {
+    /// A publisher that had found the queue before it was deleted may have put something into it after it was emptied.
+    fn drop(&mut self) {
+        if self.is_deleted() {
+            self.discard_all();
+        }
     }
 }
