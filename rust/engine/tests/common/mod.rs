@@ -358,3 +358,18 @@ impl Random {
         self.below(n) == 0
     }
 }
+
+/// What should be there again: without what does not outlive the process.
+pub fn durable_part(mut snapshot: Snapshot) -> Snapshot {
+    for (_, exchanges, queues) in &mut snapshot.hosts {
+        queues.retain(|q| q.options.durable && q.options.exclusive.is_none());
+        exchanges.retain(|e| e.options.durable);
+        for exchange in exchanges {
+            exchange.bindings.retain(|(to, ..)| to != "transient");
+        }
+        for queue in queues {
+            queue.ready.retain(|m| m.persistent);
+        }
+    }
+    snapshot
+}
