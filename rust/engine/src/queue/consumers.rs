@@ -6,6 +6,8 @@
 //! cancel it, which comes back to this list: so nothing is upgraded and dropped while the list is locked.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -40,6 +42,8 @@ struct List {
     prioritised: usize,
     /// Whether the one that is there wants to stay alone.
     exclusive: bool,
+    /// How many are served in turn of each priority, the highest first.
+    in_turn: BTreeMap<Reverse<i32>, usize>,
     /// Of those that are served in turn who may have room. Made when it is first asked for.
     candidates: Option<Arc<Candidates>>,
 }
@@ -105,6 +109,26 @@ impl Consumers {
         self.version()
     }
 
+    /// Calls `f` with each priority that consumers have who are served in turn, the highest first, and `puller` with each
+    /// of the others. As [`each_served`](Self::each_served), but looks at consumers only if there are others.
+    pub(super) fn each_priority(
+        &self,
+        mut f: impl FnMut(i32),
+        mut puller: impl FnMut(&Registered),
+    ) -> u32 {
+        let list = self.list.lock();
+        if let Some(list) = &*list {
+            list.in_turn
+                .keys()
+                .for_each(|Reverse(priority)| f(*priority));
+            if list.in_turn.values().sum::<usize>() < list.consumers.len() {
+                let others = list.consumers.iter().filter(|(_, known)| !known.in_turn);
+                others.for_each(|(_, known)| puller(known));
+            }
+        }
+        self.version()
+    }
+
     /// False for who waits behind a single active consumer.
     pub(crate) fn may_be_active(&self, consumer: &Consumer) -> bool {
         !self.single_active || self.is_first(consumer)
@@ -162,6 +186,7 @@ impl Consumers {
         });
         consumer.registered.store(number, Ordering::Relaxed);
         if options.in_turn {
+            *list.in_turn.entry(Reverse(options.priority)).or_default() += 1;
             if let Some(candidates) = &list.candidates {
                 let key = (Reverse(options.priority), number);
                 candidates.add(key, Arc::downgrade(consumer));
@@ -181,6 +206,12 @@ impl Consumers {
         list.exclusive = false;
         list.prioritised -= usize::from(known.priority != 0);
         if known.in_turn {
+            if let Entry::Occupied(mut same) = list.in_turn.entry(Reverse(known.priority)) {
+                *same.get_mut() -= 1;
+                if *same.get() == 0 {
+                    same.remove();
+                }
+            }
             if let Some(candidates) = &list.candidates {
                 candidates.remove(known.key(number));
             }

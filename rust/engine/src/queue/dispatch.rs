@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 
 use super::Queue;
 use super::candidates::Candidates;
-use super::consumers::Consumers;
+use super::consumers::{Consumers, Registered};
 use super::ready::{TakeBuffer, Token};
 use crate::consumer::{Ahead, Consumer, Reserved};
 use crate::message::Message;
@@ -58,9 +58,10 @@ struct Member {
     consumer: Weak<Consumer>,
 }
 
-/// Consumers of one priority, in order of registration.
+/// Consumers of one priority.
 struct Level {
     priority: i32,
+    /// In order of registration. Of many consumers none is listed: the candidates among them are asked.
     members: Vec<Member>,
     /// The first member of this sequence number or a later one is next.
     next: u64,
@@ -75,7 +76,7 @@ pub(super) struct Turn {
     levels: Vec<Level>,
     /// Those who take by themselves, with their priorities.
     pullers: Vec<(i32, Weak<Consumer>)>,
-    /// Of the members of `levels`, if they are many.
+    /// Of the consumers that are served in turn, if they are many.
     candidates: Option<Arc<Candidates>>,
     buffer: TakeBuffer,
 }
@@ -97,31 +98,34 @@ impl Turn {
             return;
         }
         let old = std::mem::take(&mut self.levels);
-        self.pullers.clear();
-        let mut members = 0;
-        self.version = consumers.each_served(|sequence, known| {
-            if !known.in_turn {
-                self.pullers.push((known.priority, known.consumer.clone()));
-                return;
-            }
-            members += 1;
-            let index = find(&self.levels, known.priority).unwrap_or_else(|index| {
-                let next = find(&old, known.priority).map_or(0, |index| old[index].next);
-                let level = Level {
-                    priority: known.priority,
-                    members: Vec::new(),
-                    next,
-                };
-                self.levels.insert(index, level);
-                index
-            });
-            self.levels[index].members.push(Member {
-                sequence,
-                consumer: known.consumer.clone(),
-            });
-        });
-        let many = members > walked_max();
+        let new = |priority| Level {
+            priority,
+            members: Vec::new(),
+            next: find(&old, priority).map_or(0, |index| old[index].next),
+        };
+        let (levels, pullers) = (&mut self.levels, &mut self.pullers);
+        pullers.clear();
+        let mut pull = |known: &Registered| pullers.push((known.priority, known.consumer.clone()));
+        let many = consumers.in_turn() > walked_max();
         self.candidates = many.then(|| consumers.candidates()).flatten();
+        // Of many this is done anew for each that comes or goes, and must not look at all the others.
+        self.version = if self.candidates.is_some() {
+            consumers.each_priority(|priority| levels.push(new(priority)), pull)
+        } else {
+            consumers.each_served(|sequence, known| {
+                if !known.in_turn {
+                    return pull(known);
+                }
+                let index = find(levels, known.priority).unwrap_or_else(|index| {
+                    levels.insert(index, new(known.priority));
+                    index
+                });
+                levels[index].members.push(Member {
+                    sequence,
+                    consumer: known.consumer.clone(),
+                });
+            })
+        };
     }
 }
 
