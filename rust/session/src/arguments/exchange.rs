@@ -19,8 +19,8 @@ const FEDERATION: &str = "x-federation-upstream";
 /// How an exchange is declared, from a client's arguments. `exchange` and `virtual_host` are for error texts.
 ///
 /// # Errors
-/// [`FailureKind::PreconditionFailed`](crate::FailureKind::PreconditionFailed) in RabbitMQ's words for an unknown type
-/// and for an argument of wrong type; [`FailureKind::CommandInvalid`](crate::FailureKind::CommandInvalid) for the type that
+/// [`FailureKind::PreconditionFailed`] in RabbitMQ's words for an unknown type
+/// and for an argument of wrong type; [`FailureKind::CommandInvalid`] for the type that
 /// federation asks for.
 pub fn exchange_options(
     virtual_host: &str,
