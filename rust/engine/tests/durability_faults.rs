@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use wherry_engine::testing::open_broken;
 use wherry_engine::{
-    Broker, BrokerOptions, Error, NewMessage, Notify, Outcome, QueueOptions, Ticket,
+    Broker, BrokerOptions, Delay, Error, NewMessage, Notify, Outcome, QueueOptions, Ticket,
 };
 use wherry_journal::testing::{Fault, MemoryDisk, Sabotage, Survivors};
 use wherry_journal::{Disk, DiskFile};
@@ -443,6 +443,49 @@ fn publishing_resumes_when_somebody_else_frees_the_disk() {
     disk.set_capacity_bytes(None);
     let again = Broker::open(options(&disk, SEGMENT, START_NS)).unwrap();
     assert_eq!(again.statistics().ready, ready);
+}
+
+#[test]
+fn delayed_messages_that_find_no_room_come_in_their_order() {
+    let disk = MemoryDisk::new();
+    let broker = Broker::open(options(&disk, SEGMENT, START_NS)).unwrap();
+    let q = queue(&broker, "q", QueueOptions::default());
+    let exchange = host(&broker).exchange("").unwrap();
+    let mut sent: Vec<Vec<u8>> = Vec::new();
+    while sent.len() < 300 {
+        let mut body = vec![b'x'; 500];
+        body[..8].copy_from_slice(&(sent.len() as u64).to_be_bytes());
+        let message = NewMessage {
+            persistent: true,
+            delay: Delay::For(Duration::from_millis(1000 + sent.len() as u64)),
+            ..NewMessage::new("q", &body)
+        };
+        match exchange.publish(&message) {
+            Ok(_) => sent.push(body),
+            Err(Error::Busy) => {
+                broker.wait_space(Some(Duration::from_millis(20)));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    settle_down(&broker);
+    disk.set_capacity_bytes(Some(0));
+    broker.advance(Duration::from_secs(2)).unwrap();
+    assert!(q.statistics().scheduled > 0, "some find no room");
+    disk.set_capacity_bytes(None);
+    let deadline = Instant::now() + LONG;
+    while q.statistics().scheduled > 0 {
+        assert!(Instant::now() < deadline, "{:?}", q.statistics());
+        broker.wait_space(Some(Duration::from_millis(20)));
+        broker.advance(Duration::from_millis(100)).unwrap();
+    }
+    let consumer = consumer(&q);
+    let got: Vec<Vec<u8>> = take(&consumer, 1000)
+        .iter()
+        .map(|delivery| delivery.message.body().to_vec())
+        .collect();
+    assert!(got == sent, "all, in the order of their times");
+    broker.close().unwrap();
 }
 
 #[test]

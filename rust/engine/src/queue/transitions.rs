@@ -38,8 +38,8 @@ use crate::error::Error;
 use crate::message::{Message, Stored};
 use crate::storage::{Storage, Ticket};
 
-/// A dead message for which the journal had no room is tried again after this time.
-const BURY_AGAIN_NS: u64 = 100_000_000;
+/// A message for which the journal had no room, dead or due, is tried again after this time.
+const AGAIN_NS: u64 = 100_000_000;
 /// A message that could not be read is tried again after this time.
 const READ_AGAIN_NS: u64 = 1_000_000_000;
 /// A message with a time to live of zero may be taken by consumers that were waiting when it came; this bounds how
@@ -161,11 +161,14 @@ impl Queue {
             match waiting {
                 Waiting::Delayed(stored) => {
                     if let Err(stored) = self.activate(id, stored) {
-                        let again = now_ns + BURY_AGAIN_NS;
-                        self.wait(id, again.max(due_ns), Waiting::Delayed(stored));
-                        // The others that are due are looked at then, too.
-                        self.schedule().fired(now_ns);
-                        self.wait_until(again);
+                        // It keeps its time: the others that are due are looked at later, too, and come after it.
+                        let waiting = Waiting::Delayed(stored);
+                        self.meter(waiting.heap_bytes(), 1);
+                        let mut schedule = self.schedule();
+                        schedule.insert(id, due_ns, waiting);
+                        schedule.fired(now_ns);
+                        drop(schedule);
+                        self.wait_until(now_ns + AGAIN_NS);
                         return;
                     }
                 }
@@ -424,7 +427,7 @@ impl Queue {
             Err(_) => {
                 // No room or no journal: it is not lost, neither here nor on disk.
                 let id = self.new_schedule_ids(1);
-                let again = now + BURY_AGAIN_NS;
+                let again = now + AGAIN_NS;
                 self.wait(
                     id,
                     again,
