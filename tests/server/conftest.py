@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import wherry.testing
+from wherry.server import users_hashes as hashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,3 +32,21 @@ def broker() -> Iterator[wherry.testing.TestBroker]:
     """A server of its own for one test."""
     with wherry.testing.broker() as broker:
         yield broker
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The algorithms of the hashes that were checked; checking takes no time."""
+    seen: list[str] = []
+
+    def check(algorithm: str, password_hash: str, password: str) -> bool:
+        seen.append(algorithm)
+        return password != "" and password_hash == f"hash of {password}"
+
+    monkeypatch.setattr(hashes, "check", check)
+    monkeypatch.setattr(hashes, "check_hash", lambda algorithm, password_hash: None)
+    monkeypatch.setattr(hashes, "hash_password", lambda password: f"hash of {password}")
+    monkeypatch.setattr(
+        hashes, "is_outdated", lambda algorithm, password_hash: algorithm != hashes.ARGON2
+    )
+    return seen

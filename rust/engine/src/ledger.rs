@@ -162,6 +162,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::numbers;
     use crate::{Broker, BrokerOptions, NewMessage, QueueOptions};
 
     #[test]
@@ -174,13 +175,7 @@ mod tests {
         let mut ledger = Ledger::new();
         let mut model: BTreeMap<u64, u64> = BTreeMap::new();
         let (mut next, mut most_aside) = (1, 0);
-        let mut state = 3u64;
-        let mut random = move |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) as usize % below
-        };
+        let mut random = numbers(3);
         for step in 0..60_000 {
             // Mostly one comes and the youngest of a few goes, so that some stay for long.
             if model.len() < 40 {

@@ -41,6 +41,8 @@ mod policy;
 pub mod properties;
 mod publish;
 mod queue;
+#[cfg(test)]
+mod random;
 mod recovery;
 mod retry;
 mod route;

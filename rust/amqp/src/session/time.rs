@@ -1,5 +1,6 @@
-//! Time: heartbeats, the limit of the handshake, the limit of closing, how soon a client is told that it may publish again. It comes from the server, about once a second, on
-//! a clock of its own that never goes back; the first call says where it stands.
+//! Time: heartbeats, the limit of the handshake, the limit of closing, how soon a client is told that it may publish
+//! again. It comes from the server, about once a second, on a clock of its own that never goes back; the first call says
+//! where it stands.
 
 use wherry_session::{Action, End, Resource};
 

@@ -49,8 +49,8 @@ impl Consumer {
         ahead.min(self.room(self.unacked.load(Ordering::Relaxed)))
     }
 
-    /// A publisher found no room: it is not asked again until there may be some. Waits for nobody: if somebody is at the
-    /// ledger it is just asked again.
+    /// Whoever deals out found no room here: it is not asked again until there may be some. Waits for nobody: if somebody
+    /// is at the ledger it is just asked again.
     pub(crate) fn step_aside(&self, absent: Absent) {
         let Some(mut ledger) = self.ledger.try_lock() else {
             return;

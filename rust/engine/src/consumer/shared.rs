@@ -167,7 +167,7 @@ impl SharedPrefetch {
         waiting.absent.remove(&consumer);
     }
 
-    /// A publisher found no room for this consumer: it is not asked again until something is given back.
+    /// Whoever deals out found no room for this consumer: it is not asked again until something is given back.
     pub(crate) fn step_aside(&self, consumer: u32, absent: Absent) {
         let mut waiting = self.waiting.lock();
         if self.room() == 0 {

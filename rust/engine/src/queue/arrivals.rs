@@ -92,17 +92,13 @@ impl<T> Arrivals<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::numbers;
 
     /// What it must equal: a vector that is searched and shifted.
     #[test]
     fn is_a_list_that_anybody_may_leave() {
-        let mut state = 7u64;
-        let mut random = move |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) % below
-        };
+        let mut numbers = numbers(7);
+        let mut random = |below: u64| numbers(below as usize) as u64;
         let mut arrivals = Arrivals::default();
         let mut model: Vec<(u64, u64)> = Vec::new();
         for step in 0..20_000 {

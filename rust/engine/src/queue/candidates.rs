@@ -147,10 +147,11 @@ impl Candidates {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::consumer::ASKED;
     use crate::delivery::Outcome;
+    use crate::random::numbers;
     use crate::{
         Broker, BrokerOptions, ConsumerOptions, Exchange, NewMessage, Overflow, Queue,
         QueueOptions, SharedPrefetch,
@@ -169,7 +170,12 @@ mod tests {
         (broker, queue, exchange)
     }
 
-    fn in_turn(queue: &Arc<Queue>, prefetch: u32, priority: i32) -> Arc<Consumer> {
+    /// A consumer that is served in turn.
+    pub(in crate::queue) fn in_turn(
+        queue: &Arc<Queue>,
+        prefetch: u32,
+        priority: i32,
+    ) -> Arc<Consumer> {
         let options = ConsumerOptions {
             in_turn: true,
             prefetch,
@@ -238,13 +244,7 @@ mod tests {
     /// Nobody who has room is missed, whatever gave it to him.
     #[test]
     fn the_room_is_that_of_all_consumers() {
-        let mut state = 11u64;
-        let mut random = move |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) as usize % below
-        };
+        let mut random = numbers(11);
         for _ in 0..40 {
             let (_broker, queue, exchange) = full_queue(Overflow::RejectPublish);
             let shared = [SharedPrefetch::new(), SharedPrefetch::new()];

@@ -324,6 +324,8 @@ mod tests {
     use super::*;
     use crate::consumer::ASKED;
     use crate::delivery::Outcome;
+    use crate::queue::candidates::tests::in_turn;
+    use crate::random::numbers;
     use crate::{
         Broker, BrokerOptions, ConsumerOptions, Exchange, NewMessage, QueueOptions, SharedPrefetch,
     };
@@ -347,16 +349,6 @@ mod tests {
         out.iter()
             .map(|one| u64::from_le_bytes(one.message.body().try_into().unwrap()))
             .collect()
-    }
-
-    fn in_turn(queue: &Arc<Queue>, prefetch: u32, priority: i32) -> Arc<Consumer> {
-        let options = ConsumerOptions {
-            in_turn: true,
-            prefetch,
-            priority,
-            ..Default::default()
-        };
-        queue.consume(options, None).unwrap()
     }
 
     #[test]
@@ -387,13 +379,7 @@ mod tests {
     /// Everything that consumers get of a story of random events, whoever of them is asked for room.
     fn story(seed: u64, walked: usize) -> Vec<(usize, Vec<u64>)> {
         WALKED.set(walked);
-        let mut state = seed;
-        let mut random = move |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) as usize % below
-        };
+        let mut random = numbers(seed);
         let (_broker, queue, exchange) = world();
         let shared = [SharedPrefetch::new(), SharedPrefetch::new()];
         let mut consumers: Vec<(usize, Arc<Consumer>)> = Vec::new();

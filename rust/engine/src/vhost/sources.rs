@@ -64,6 +64,7 @@ mod tests {
 
     use super::*;
     use crate::exchange::Destination;
+    use crate::random::numbers;
     use crate::table::{Table, Value};
     use crate::{Broker, BrokerOptions, ExchangeKind, ExchangeOptions, QueueOptions, VirtualHost};
 
@@ -161,13 +162,7 @@ mod tests {
 
     #[test]
     fn the_index_is_what_a_look_at_all_bindings_finds() {
-        let mut state = 5u64;
-        let mut random = move |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) as usize % below
-        };
+        let mut random = numbers(5);
         for _ in 0..60 {
             let broker = Broker::open(BrokerOptions::default()).unwrap();
             let host = broker.virtual_host("/").unwrap();

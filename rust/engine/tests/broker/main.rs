@@ -5,6 +5,7 @@ mod dedup;
 mod delivery;
 mod in_turn;
 mod limits;
+mod memory;
 mod policies;
 mod policies_model;
 mod routing;
