@@ -8,6 +8,7 @@ use wherry_engine::Broker;
 use wherry_engine::BrokerOptions;
 use wherry_engine::Consumer;
 use wherry_engine::ConsumerOptions;
+use wherry_engine::Error;
 use wherry_engine::IN_TURN_AHEAD_MAX;
 use wherry_engine::NewMessage;
 use wherry_engine::OVERFLOW_AHEAD_MAX;
@@ -398,7 +399,15 @@ fn consumers_in_turn_come_and_go_from_many_threads() {
                         priority: i32::from(lives % 5 == 0),
                         ..options()
                     };
-                    let c = queue.consume(options, Some((notify, 0))).unwrap();
+                    let c = match queue.consume(options, Some((notify, 0))) {
+                        Ok(c) => c,
+                        // The last one was seen, and the queue deleted, since this thread looked.
+                        Err(Error::UnknownQueue { .. }) => {
+                            assert_eq!(seen.lock().len(), MESSAGES);
+                            break;
+                        }
+                        Err(error) => panic!("{error}"),
+                    };
                     for round in 0..50 {
                         let deliveries = take(&c, 16);
                         if deliveries.is_empty() && !c.arm() {
