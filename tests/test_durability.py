@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import directories
 import wherry
 from helpers import tasks
 from test_exchange import EVERYTHING
@@ -402,7 +402,7 @@ def test_a_journal_without_descriptors_says_so_and_goes_on_later(tmp_path: Path)
 def test_a_journal_whose_directory_was_deleted_confirms_nothing(tmp_path: Path) -> None:
     broker = wherry.blocking.open(tmp_path / "j")
     broker.declare_queue("q")
-    shutil.rmtree(tmp_path / "j")
+    directories.delete(tmp_path / "j")
     with pytest.raises(
         wherry.JournalFailed, match=r"deleted while it was in use.*put its directory"
     ):

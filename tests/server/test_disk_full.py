@@ -5,7 +5,6 @@ files, under a server in a process.
 from __future__ import annotations
 
 import resource
-import shutil
 import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from processes import Serving
 from test_cli_serve import wherry
 
+import directories
 from wire import brokers, stomp
 from wire.peer import Peer, Silence, connect
 
@@ -118,10 +118,11 @@ def test_nothing_is_confirmed_into_a_directory_that_is_gone(tmp_path: Path) -> N
         peer.open_channel(1)
         peer.call(1, "confirm.select")
         peer.call(1, "queue.declare", queue="q", durable=True)
-        shutil.rmtree(tmp_path / "data")
+        directories.delete(tmp_path / "data")
         peer.publish(1, "", "q", BODY, {"delivery_mode": 2})
         assert peer.read(20).name == "basic.nack"
-        server.wait_for_log("syncing the journal: the file was deleted while it was in use")
+        # Whichever call met it first: the next segment may be in the making.
+        server.wait_for_log(": the file was deleted while it was in use")
         # Nor anything declared; and a command says why.
         told = wherry(
             "publish", "--url", server.url(), "--queue", "r", "--declare", "-m", "x", status=1

@@ -192,14 +192,31 @@ fn files_are_the_owners_only_and_links_are_refused() {
 #[test]
 #[cfg(unix)]
 fn nothing_is_confirmed_into_a_directory_that_was_deleted() {
-    let directory = Directory::new();
-    let journal = Journal::open(directory.disk(), small(), &mut Collect::default()).unwrap();
-    let (_, ticket) = append(&journal, 1, b"kept while it was there");
-    assert!(journal.wait_durable(ticket, None).unwrap());
-    std::fs::remove_dir_all(&directory.0).unwrap();
-    let (_, ticket) = append(&journal, 1, b"into nothing");
-    let poisoned = journal.wait_durable(ticket, None).unwrap_err();
-    assert!(poisoned.cause.contains("deleted while it was in use"));
-    assert!(poisoned.advice.starts_with("put its directory back"));
-    assert!(journal.durable() < ticket);
+    // Many times: the committer meets it in another call each time, as it is making the next segment meanwhile.
+    for _ in 0..100 {
+        let directory = Directory::new();
+        let journal = Journal::open(directory.disk(), small(), &mut Collect::default()).unwrap();
+        let (_, ticket) = append(&journal, 1, b"kept while it was there");
+        assert!(journal.wait_durable(ticket, None).unwrap());
+        // A file may be made between the look into the directory and its removal.
+        while let Err(error) = std::fs::remove_dir_all(&directory.0) {
+            assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty);
+        }
+        let poisoned = match journal.append(1, b"into nothing", Class::Publish) {
+            Ok((_, after)) => {
+                let poisoned = journal.wait_durable(after, None).unwrap_err();
+                assert!(journal.durable() < after);
+                poisoned
+            }
+            // It was met before.
+            Err(AppendError::Poisoned(poisoned)) => poisoned,
+            Err(error) => panic!("{error}"),
+        };
+        let cause = &poisoned.cause;
+        assert!(
+            cause.ends_with(": the file was deleted while it was in use"),
+            "{cause}"
+        );
+        assert!(poisoned.advice.starts_with("put its directory back"));
+    }
 }

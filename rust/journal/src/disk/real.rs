@@ -72,7 +72,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.open_file(name, Opening::New)?;
+        let file = self.open_file(name, Opening::New).map_err(named)?;
         // A failed allocation may leave the file grown: it must go.
         if let Err(error) = allocate(&file, bytes) {
             drop(file);
@@ -83,7 +83,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.open_file(name, Opening::Existing)?;
+        let file = self.open_file(name, Opening::Existing).map_err(named)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -95,14 +95,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         #[cfg(unix)]
-        return Ok(rustix::fs::renameat(
-            self.directory()?,
-            from,
-            self.directory()?,
-            to,
-        )?);
+        let renamed = rustix::fs::renameat(self.directory()?, from, self.directory()?, to)
+            .map_err(io::Error::from);
         #[cfg(not(unix))]
-        return std::fs::rename(self.path.join(from), self.path.join(to));
+        let renamed = std::fs::rename(self.path.join(from), self.path.join(to));
+        renamed.map_err(named)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -121,6 +118,22 @@ impl Disk for RealDisk {
         #[cfg(unix)]
         self.directory()?.sync_all()?;
         Ok(())
+    }
+}
+
+/// What a file, or its directory, that was deleted under us is called, whichever call meets it first.
+fn gone() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        "the file was deleted while it was in use",
+    )
+}
+
+/// The error of a call that names a file: of ours none is missing unless it, or the directory, was deleted.
+fn named(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => gone(),
+        _ => error,
     }
 }
 
@@ -302,10 +315,7 @@ impl DiskFile for RealFile {
         // A file without a name takes everything and keeps nothing: it, or its directory, was deleted under us.
         #[cfg(unix)]
         if self.names_count && names(&self.file)? == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the file was deleted while it was in use",
-            ));
+            return Err(gone());
         }
         Ok(())
     }
