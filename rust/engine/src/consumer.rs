@@ -380,43 +380,27 @@ impl Consumer {
         ticket
     }
 
+    /// All of them, whatever becomes of one: a journal that fails must not cost the others their places.
     fn decide(
         &self,
         unacked: impl Iterator<Item = Unacked>,
         outcome: Outcome,
     ) -> Result<Ticket, Error> {
+        let queue = &self.queue;
         match outcome.kind() {
-            Verdict::Settle => self.queue.settle(unacked.map(|u| u.token)),
-            Verdict::Fail => {
-                let mut ticket = Ticket::NONE;
-                for u in unacked {
-                    ticket = ticket.max(self.queue.fail(u.token, u.body_bytes)?);
-                }
-                Ok(ticket)
-            }
+            Verdict::Settle => queue.settle(unacked.map(|u| u.token)),
             Verdict::Release => {
                 let mut returned = 0;
                 for u in unacked {
-                    self.queue.give_back(u.token, u.body_bytes);
+                    queue.give_back(u.token, u.body_bytes);
                     returned += 1;
                 }
-                self.queue.after_entry(returned);
+                queue.after_entry(returned);
                 Ok(Ticket::NONE)
             }
-            Verdict::Lose => {
-                let mut ticket = Ticket::NONE;
-                for u in unacked {
-                    ticket = ticket.max(self.queue.lose(u.token, u.body_bytes)?);
-                }
-                Ok(ticket)
-            }
-            Verdict::Reject => {
-                let mut ticket = Ticket::NONE;
-                for u in unacked {
-                    ticket = ticket.max(self.queue.reject(u.token)?);
-                }
-                Ok(ticket)
-            }
+            Verdict::Fail => each(unacked, |u| queue.fail(u.token, u.body_bytes)),
+            Verdict::Lose => each(unacked, |u| queue.lose(u.token, u.body_bytes)),
+            Verdict::Reject => each(unacked, |u| queue.reject(u.token)),
         }
     }
 
@@ -467,6 +451,8 @@ impl Consumer {
             }
             ledger.put_back(tag, unacked);
         }
+        // Somebody may have counted what it holds while they were away.
+        self.note_held(&mut ledger);
     }
 
     pub(crate) fn settled_elsewhere(&self) {
@@ -534,6 +520,19 @@ impl Consumer {
         let _ = self.queue.fail(unacked.token, unacked.body_bytes);
         self.room_again();
     }
+}
+
+/// The last ticket, or the first error.
+fn each(
+    unacked: impl Iterator<Item = Unacked>,
+    mut decide: impl FnMut(Unacked) -> Result<Ticket, Error>,
+) -> Result<Ticket, Error> {
+    let mut outcome = Ok(Ticket::NONE);
+    for unacked in unacked {
+        let ticket = decide(unacked);
+        outcome = outcome.and_then(|last| Ok(last.max(ticket?)));
+    }
+    outcome
 }
 
 impl std::fmt::Debug for Consumer {

@@ -469,10 +469,11 @@ fn delayed_messages_that_find_no_room_come_in_their_order() {
         }
     }
     settle_down(&broker);
-    disk.set_capacity_bytes(Some(0));
+    // Not even files that were freed meanwhile.
+    disk.refuse_files(Some(ErrorKind::StorageFull));
     broker.advance(Duration::from_secs(2)).unwrap();
     assert!(q.statistics().scheduled > 0, "some find no room");
-    disk.set_capacity_bytes(None);
+    disk.refuse_files(None);
     let deadline = Instant::now() + LONG;
     while q.statistics().scheduled > 0 {
         assert!(Instant::now() < deadline, "{:?}", q.statistics());
@@ -486,6 +487,46 @@ fn delayed_messages_that_find_no_room_come_in_their_order() {
         .collect();
     assert!(got == sent, "all, in the order of their times");
     broker.close().unwrap();
+}
+
+#[test]
+fn what_comes_back_to_a_failed_journal_comes_back_whole() {
+    for leaves in [false, true] {
+        let disk = MemoryDisk::new();
+        let broker = Broker::open(options(&disk, SEGMENT, START_NS)).unwrap();
+        let q = queue(
+            &broker,
+            "q",
+            QueueOptions {
+                delivery_limit: Some(9),
+                ..Default::default()
+            },
+        );
+        let exchange = host(&broker).exchange("").unwrap();
+        let publish = || exchange.publish(&NewMessage::new("q", b"x")).unwrap();
+        (0..3).for_each(|_| {
+            publish();
+        });
+        let consumer = consumer(&q);
+        assert_eq!(take(&consumer, 3).len(), 3);
+        settle_down(&broker);
+        disk.fail(Some(Fault {
+            after_calls: 0,
+            error: ErrorKind::Other,
+            for_ever: true,
+        }));
+        let failed = broker.wait_durable(publish().ticket, Some(LONG));
+        assert!(matches!(failed, Err(Error::JournalFailed(_))), "{failed:?}");
+        if leaves {
+            consumer.cancel_lost();
+        } else {
+            let nack = Outcome::Nack { requeue: true };
+            let told = consumer.settle(0, true, nack);
+            assert!(matches!(told, Err(Error::JournalFailed(_))), "{told:?}");
+        }
+        let statistics = q.statistics();
+        assert_eq!((statistics.ready, statistics.unacked), (4, 0));
+    }
 }
 
 #[test]
