@@ -580,6 +580,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_failed_transaction_had_counts_again() {
+        let (_broker, consumer) = held(QueueOptions::default());
+        let shared = SharedPrefetch::new();
+        consumer.share_prefetch(&shared);
+        let withdrawn = consumer.withdraw(1, false).unwrap();
+        // Another thread settles something of it, or takes, and counts.
+        consumer.settled_elsewhere();
+        assert_eq!((consumer.unacked(), shared.held()), (0, 0));
+        consumer.put_back(withdrawn);
+        assert_eq!((consumer.unacked(), shared.held()), (1, 1));
+    }
+
+    #[test]
     fn a_lease_that_ended_inside_a_failed_transaction_ends_after_it() {
         let lease = Some(Duration::from_secs(1));
         let (broker, consumer) = held(QueueOptions {
